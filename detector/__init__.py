@@ -1,0 +1,124 @@
+"""Says of generated images whether they replicate a training image, which one, where, and how sure that is.
+
+    from detector import Detector, build_index
+
+    build_index("samples/artworks", "art.index")
+    with Detector.open("art.index") as detector:
+        report = detector.check("generated/001.png")
+
+Importing this package loads nothing heavy: each name below is imported from its module on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildReport",
+    "DescriptorError",
+    "Detector",
+    "DetectorError",
+    "Evidence",
+    "ImageReport",
+    "IndexCorruptError",
+    "IndexFolderError",
+    "IndexLockedError",
+    "IndexMissingError",
+    "IndexVersionError",
+    "IndexWriteError",
+    "Match",
+    "Occurrence",
+    "Reference",
+    "ReferenceIndex",
+    "ScanReport",
+    "ScanSummary",
+    "SourceError",
+    "UnreadableImageError",
+    "UsageError",
+    "Verdict",
+    "WeightsError",
+    "__version__",
+    "build_index",
+]
+
+
+def _require_own_index() -> None:
+    """Raise where `import index` gives something else than the package beside this one.
+
+    A user's own index.py is found, not run: it may be the very script that is importing us.
+    """
+    loaded = sys.modules.get("index")
+    if loaded is not None:
+        if getattr(loaded, "__distribution__", None) == "replication-detector":
+            return
+        found = getattr(loaded, "__file__", None)
+    else:
+        spec = importlib.util.find_spec("index")
+        found = spec.origin if spec else None
+        ours = Path(__file__).resolve().parent.parent / "index" / "__init__.py"
+        if found and Path(found).resolve() == ours:
+            return
+    raise ImportError(
+        f"`import index` finds {found or 'no package of this name'} instead of the package `index` that "
+        "comes with replication-detector: rename that file or folder, or start Python from another folder.",
+        name="index",
+        path=found,
+    )
+
+
+_require_own_index()
+
+if TYPE_CHECKING:
+    from detector.detector import Detector, build_index
+    from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, ScanSummary, Verdict
+    from detector.scan import ScanReport
+    from index.build import BuildReport
+    from index.errors import (
+        DescriptorError,
+        DetectorError,
+        IndexCorruptError,
+        IndexFolderError,
+        IndexLockedError,
+        IndexMissingError,
+        IndexVersionError,
+        IndexWriteError,
+        SourceError,
+        UnreadableImageError,
+        UsageError,
+        WeightsError,
+    )
+    from index.reference_index import ReferenceIndex
+else:
+    _HOMES = {
+        "detector.detector": ("Detector", "build_index"),
+        "detector.report": (
+            "Evidence",
+            "ImageReport",
+            "Match",
+            "Occurrence",
+            "Reference",
+            "ScanSummary",
+            "Verdict",
+        ),
+        "detector.scan": ("ScanReport",),
+        "index.build": ("BuildReport",),
+        "index.errors": tuple(name for name in __all__ if name.endswith("Error")),
+        "index.reference_index": ("ReferenceIndex",),
+    }
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name from its module on first use."""
+        for module, names in _HOMES.items():
+            if name in names:
+                globals()[name] = value = getattr(importlib.import_module(module), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
