@@ -1,0 +1,1 @@
+"""Writers of findings: for people (`page`, `terminal`) and for programs (`jsonl`, `spreadsheet`)."""
