@@ -93,4 +93,4 @@ def _cells(finding: Finding) -> list[Text]:
 def _short(path: str) -> str:
     """Return a path by its last two parts where it is long."""
     parts = PurePath(path).parts
-    return plain(path if len(path) <= 32 or len(parts) <= 2 else "…/" + "/".join(parts[-2:]))
+    return plain(path if len(path) <= 24 or len(parts) <= 2 else "…/" + "/".join(parts[-2:]))
