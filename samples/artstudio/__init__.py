@@ -1,0 +1,1 @@
+"""Procedural drawing of the sample artworks: one module per group of families."""
