@@ -1,0 +1,399 @@
+"""Neural descriptors: open_clip image towers and TorchScript towers, one unit float32 row a picture.
+
+The only importer of torch and open_clip, on first use. Rows do not depend on the order or the size of batches
+beyond 1e-5 on a CPU. On CUDA open_clip towers run in float16, whose rows agree with a CPU's to about 1e-3:
+device and precision are not part of a descriptor's spec.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import re
+import threading
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from index.descriptors import DescriptorSpec, Kind
+from index.errors import DescriptorError, WeightsError
+from index.images import WORKING_SIDE, Picture
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_ASPECT = 16
+"""Where a model crops to the middle square anyway, a picture longer than this is cut to it first: enlarging
+a strip of 512 by 1 to a short side of 378 pixels takes 300 MB."""
+
+KEPT_PICTURES = 64
+"""Model inputs of at most so many pictures are kept for `describe_mirrored`: 38 MB at 224 by 224."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""As github.com/facebookresearch/sscd-copy-detection, and most others, normalise their input."""
+
+BUNDLED = Path(__file__).parent / "weights" / "bundled"
+"""``clip:bundled``, in a version that ships it."""
+
+_HUB = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tower:
+    """A loaded model."""
+
+    prepare: Callable[[Picture], torch.Tensor]  # → float32, (3, H, W), normalised as the model was trained
+    encode: Callable[[torch.Tensor], torch.Tensor]  # float32, (N, 3, H, W), on `device` → float, (N, width)
+    device: torch.device
+    half: bool  # whether it runs in float16
+    spec: DescriptorSpec
+
+
+class _NeuralDescriptor(ABC):
+    """Batches, unit rows, mirrored rows; the two classes below load the tower."""
+
+    batched = True
+
+    def __init__(self, name: str, device: str | None, batch_size: int) -> None:
+        if batch_size < 1:
+            raise DescriptorError(name, f"batch_size is {batch_size}; it must be at least 1")
+        self._name = name
+        self._device = device
+        self._batch_size = batch_size
+        self._lock = threading.Lock()
+        self._loaded: _Tower | None = None
+        self._kept: tuple[tuple[Picture, ...], list[torch.Tensor]] | None = None
+
+    @abstractmethod
+    def _load(self, device: torch.device) -> _Tower:
+        """Load the model; called under the lock, until it succeeds once."""
+
+    @property
+    def spec(self) -> DescriptorSpec:
+        """What makes its rows comparable; loads the model.
+
+        Raises:
+            DescriptorError: There is no such model, tag or device.
+            WeightsError: Its weights are missing, damaged, or do not fit the model.
+        """
+        return self._tower().spec
+
+    def describe(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
+        """Describe pictures, each independently of the others in the call.
+
+        Args:
+            pictures: Any number; they go through the model `batch_size` at a time.
+
+        Returns:
+            One array a picture: float32, (1, width), of unit length. A picture to which the model gives all
+            zeros (a flat one, to a network without biases) gets the first unit vector.
+        """
+        tower = self._tower()
+        if len(pictures) > KEPT_PICTURES:
+            self._kept = None
+            return [row for batch in self._batches(tower, pictures) for row in self._rows(tower, batch)]
+        inputs = list(self._batches(tower, pictures))
+        self._kept = tuple(pictures), inputs
+        return [row for batch in inputs for row in self._rows(tower, batch)]
+
+    def describe_mirrored(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
+        """The same for the pictures mirrored left to right, by flipping the model's input.
+
+        The inputs of the last `describe` are used again when the pictures are the same objects. A row equals
+        that of the flipped picture, except where the model's centre crop removes an odd number of columns:
+        the crop then lies one column to the side.
+        """
+        tower = self._tower()
+        kept, self._kept = self._kept, None
+        known, inputs = kept or ((), [])
+        same = len(known) == len(pictures) and all(a is b for a, b in zip(known, pictures, strict=True))
+        batches = inputs if same else self._batches(tower, pictures)
+        return [row for batch in batches for row in self._rows(tower, batch.flip(-1))]
+
+    def _tower(self) -> _Tower:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load(_choose_device(self._name, self._device))
+            return self._loaded
+
+    def _spec(self, width: int, preprocessing: dict[str, Any], digest: str) -> DescriptorSpec:
+        common = {"working_side": WORKING_SIDE, "smaller_pictures": "enlarged"}
+        plain = json.loads(json.dumps(preprocessing | common))  # tuples → lists, as the manifest has them
+        return DescriptorSpec(self._name, 1, Kind.UNIT, width, plain, digest)
+
+    def _batches(self, tower: _Tower, pictures: Sequence[Picture]) -> Iterator[torch.Tensor]:
+        import torch
+
+        for start in range(0, len(pictures), self._batch_size):
+            batch = pictures[start : start + self._batch_size]
+            yield torch.stack([tower.prepare(picture) for picture in batch])
+
+    def _rows(self, tower: _Tower, inputs: torch.Tensor) -> list[NDArray[Any]]:
+        import torch
+
+        with torch.inference_mode():
+            batch = inputs.to(tower.device)
+            with torch.autocast(tower.device.type, dtype=torch.float16, enabled=tower.half):
+                features = tower.encode(batch)
+            if tower.half and not bool(torch.isfinite(features).all()):
+                features = tower.encode(batch)  # some towers overflow float16; weights are kept in float32
+            values = features.float().cpu().numpy().astype(np.float64)
+        if values.shape != (len(inputs), tower.spec.width) or not np.isfinite(values).all():
+            raise _weights_error(self._name, f"damaged weights: its {values.shape} output is no set of rows")
+        values[~values.any(axis=1), 0] = 1.0
+        unit = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+        return [unit[row : row + 1] for row in range(len(unit))]
+
+
+class ClipDescriptor(_NeuralDescriptor):
+    """The image tower of any open_clip model, with the model's own preprocessing.
+
+    Checkpoints are read as safetensors or with torch's ``weights_only``: nothing in them is executed. A tag
+    trained with QuickGELU gets it, whatever the model's name says, where plain open_clip warns. The weights
+    digest is that of the tower's tensors (`weights_digest`), whatever file they came in; the model's
+    configuration has its own digest, ``architecture``, in the spec's preprocessing.
+
+    Args:
+        name: ``MODEL/TAG`` (weights from the Hugging Face cache, downloaded where they are not in it),
+            ``hf-hub:ORG/NAME``, ``local-dir:FOLDER`` (``open_clip_config.json`` and weights),
+            ``MODEL/FILE`` (a checkpoint; absolute: ``MODEL//path/to/file.safetensors``), or ``bundled``.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None chooses the best there is.
+        batch_size: Pictures that go through the model at once.
+    """
+
+    def __init__(self, name: str, *, device: str | None = None, batch_size: int = 32) -> None:
+        super().__init__(f"clip:{name}", device, batch_size)
+        self._source = f"local-dir:{BUNDLED}" if name == "bundled" else name
+        if not re.fullmatch(r"bundled|(hf-hub|local-dir):.+|(?!hf-hub:|local-dir:)[^/]+/.+", name):
+            forms = "clip:MODEL/TAG, clip:MODEL/FILE, clip:hf-hub:ORG/NAME or clip:local-dir:FOLDER"
+            raise DescriptorError(self._name, f"names no weights. Write {forms}")
+
+    def _load(self, device: torch.device) -> _Tower:
+        import open_clip
+
+        source, pretrained, remedy = self._resolve(open_clip)
+        tag = open_clip.get_pretrained_cfg(source, pretrained) if pretrained else {}
+        quick_gelu = bool(tag.get("quick_gelu"))
+
+        def build() -> Any:
+            model, transform = open_clip.create_model_from_pretrained(
+                source, pretrained, force_quick_gelu=quick_gelu, weights_only=True
+            )
+            return model, transform, open_clip.get_model_config(source)
+
+        try:
+            with _quiet_open_clip():
+                on_hub = bool(tag) or source.startswith("hf-hub:")
+                model, transform, config = _cached_first(build) if on_hub else build()
+        except Exception as error:  # open_clip, torch, safetensors and the hub's client share no base class
+            raise _weights_error(self._name, "its weights could not be loaded", error, remedy) from error
+
+        model.eval().requires_grad_(False)
+        for child in [child for child, _ in model.named_children() if child != "visual"]:
+            setattr(model, child, None)  # frees the text tower; encode_image asks for the image tower alone
+        digest = weights_digest(model.visual.state_dict())
+        crops = model.visual.preprocess_cfg["resize_mode"] == "shortest"
+        cut = _without_far_ends if crops else np.asarray
+        architecture = config["embed_dim"], config["vision_cfg"], bool(config.get("quick_gelu")) or quick_gelu
+        canonical = json.dumps(architecture, sort_keys=True).encode()
+        preprocessing = dict(model.visual.preprocess_cfg) | {
+            "max_aspect": MAX_ASPECT if crops else None,
+            "architecture": hashlib.sha256(canonical).hexdigest()[:16],
+        }
+        return _Tower(
+            prepare=lambda picture: transform(Image.fromarray(cut(picture.pixels))),
+            encode=model.to(device).encode_image,
+            device=device,
+            half=device.type == "cuda",
+            spec=self._spec(int(config["embed_dim"]), preprocessing, digest),
+        )
+
+    def _resolve(self, open_clip: Any) -> tuple[str, str | None, str]:
+        """Return what open_clip calls the model, its tag or checkpoint, and what to do where it fails."""
+        source = self._source
+        if source.startswith("local-dir:"):
+            folder = Path(source.removeprefix("local-dir:")).expanduser()
+            needs = "It must hold open_clip_config.json and open_clip_model.safetensors."
+            if folder == BUNDLED and not folder.exists():
+                raise _weights_error(self._name, "is not included in this version")
+            if not (folder / "open_clip_config.json").is_file():
+                raise _weights_error(self._name, f"no open_clip_config.json in {folder}", None, needs)
+            return f"local-dir:{folder}", None, needs
+        if source.startswith("hf-hub:"):
+            return source, None, _download_once(repr(source))
+        model, _, pretrained = source.partition("/")
+        if model not in (models := open_clip.list_models()):
+            near = _nearest(model, models)
+            raise DescriptorError(self._name, f"open_clip has no model {model}. Nearest: {near}")
+        if open_clip.get_pretrained_cfg(model, pretrained):
+            return model, pretrained, _download_once(f"{model!r}, {pretrained!r}")
+        file = Path(pretrained).expanduser()
+        needs = f"Name a .safetensors or .pt checkpoint of {model}."
+        if file.is_file():
+            return model, str(file), needs
+        if file.suffix or len(file.parts) > 1:  # no tag has a dot or a slash
+            raise _weights_error(self._name, f"there is no checkpoint file {file}", None, needs)
+        near = _nearest(pretrained, open_clip.list_pretrained_tags_by_model(model))
+        raise DescriptorError(self._name, f"{model} has no weights {pretrained}. Nearest: {near}")
+
+
+class TorchScriptDescriptor(_NeuralDescriptor):
+    """A TorchScript module from float32 (N, 3, S, S), ImageNet-normalised, to (N, width), such as SSCD's.
+
+    A TorchScript file is a program, which loading and describing run: use only files that you trust. Pictures
+    are squeezed to S by S, as SSCD's authors allow, so that pictures of any shape share a batch. It runs in
+    float32 on every device: a module may hold its own dtypes. The weights digest is the SHA-256 of the file,
+    code included.
+
+    Args:
+        path: The file.
+        device: As for `ClipDescriptor`.
+        batch_size: Pictures that go through the model at once.
+        input_side: S, in pixels.
+    """
+
+    def __init__(
+        self, path: str, *, device: str | None = None, batch_size: int = 32, input_side: int = 320
+    ) -> None:
+        super().__init__(f"sscd:{path}", device, batch_size)
+        if not path or input_side < 1:
+            raise DescriptorError(self._name, "needs a file (sscd:/path/to/model.pt) and input_side ≥ 1")
+        self._path = Path(path).expanduser()
+        self._side = input_side
+
+    def _load(self, device: torch.device) -> _Tower:
+        import torch
+
+        trust = "TorchScript files are programs: name one that you trust, such as SSCD's own."
+        if not self._path.is_file():
+            raise _weights_error(self._name, f"there is no file {self._path}", None, trust)
+        side = self._side
+        try:
+            digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+            with warnings.catch_warnings(), torch.inference_mode():
+                # torch deprecates TorchScript as a whole; SSCD is published in no other form.
+                warnings.filterwarnings("ignore", r"`torch\.jit\.load`", FutureWarning)
+                module = torch.jit.load(self._path, map_location=device)  # type: ignore[no-untyped-call]
+                rows, width = module.eval()(torch.zeros((2, 3, side, side), device=device)).shape
+            if rows != 2 or width < 1:
+                raise ValueError(f"it gave {rows} rows of {width} for 2 pictures")
+        except Exception as error:  # torch's reader raises several kinds, the program in the file any
+            text = f"is no TorchScript module from (N, 3, {side}, {side}) to one row each"
+            raise _weights_error(self._name, text, error, trust) from error
+        mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
+
+        def prepare(picture: Picture) -> torch.Tensor:
+            small = Image.fromarray(picture.pixels).resize((side, side), Image.Resampling.BILINEAR)
+            values = (np.asarray(small, np.float32) / 255 - mean) / std
+            return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+        preprocessing = {"size": [side, side], "resize_mode": "squash", "interpolation": "bilinear"} | {
+            "mean": IMAGENET_MEAN,
+            "std": IMAGENET_STD,
+        }
+        return _Tower(prepare, module, device, False, self._spec(width, preprocessing, digest))
+
+
+def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over named tensors: names, shapes and values, in the order of the names.
+
+    Floats count as little-endian float32, everything else as int64, so that the same weights give the same
+    digest from safetensors and from a torch file, and from float16 where that holds the same values.
+
+    Args:
+        tensors: Tensors of any device and dtype, by name.
+
+    Returns:
+        64 hex digits.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        dtype, stored = (torch.float32, "<f4") if tensor.is_floating_point() else (torch.int64, "<i8")
+        digest.update(json.dumps([name, list(tensor.shape), stored]).encode())
+        digest.update(tensor.to(dtype).contiguous().numpy().astype(stored, copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _choose_device(name: str, asked: str | None) -> torch.device:
+    import torch
+
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    there = ["cuda"] * bool(cards) + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if asked is not None and asked not in there + cards:
+        raise DescriptorError(name, f"no device {asked} on this computer. It has {', '.join(there + cards)}")
+    return torch.device(asked or there[0])
+
+
+@contextmanager
+def _quiet_open_clip() -> Iterator[None]:
+    """Keep open_clip's chatter off the terminal; an application that has set up logging still gets it."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)  # without any handler, logging.info() would install one on stderr for good
+    try:
+        with warnings.catch_warnings():
+            # Left after force_quick_gelu: roberta-ViT-B-32, which has it though its one tag does not say so.
+            warnings.filterwarnings("ignore", "QuickGELU mismatch", UserWarning)
+            yield
+    finally:
+        root.removeHandler(silent)
+
+
+def _cached_first(build: Callable[[], Any]) -> Any:
+    """Build from the hub's cache without asking the network; where that fails and there is one, with it.
+
+    The hub's client asks for a newer file even when it has one, and without a network tries each for 24 s.
+    """
+    from huggingface_hub import constants, get_session
+    from open_clip import pretrained as hub
+
+    with _HUB:
+        online = hub.hf_hub_download
+        hub.hf_hub_download = partial(online, local_files_only=True)
+        try:
+            return build()
+        except Exception as error:  # as in ClipDescriptor._load
+            try:
+                get_session().head(constants.ENDPOINT, timeout=10)
+            except Exception:  # requests' or httpx's, by the client's version
+                raise error from None
+        finally:
+            hub.hf_hub_download = online
+    return build()
+
+
+def _weights_error(name: str, text: str, cause: object = None, remedy: str = "") -> WeightsError:
+    detail = " ".join(str(cause or "").split())
+    why = f" ({detail if len(detail) <= 200 else detail[:199] + '…'})" if detail else ""
+    parts = (f"{text}{why}.", remedy, "Works without: --descriptors pdq,phash,keypoints")
+    return WeightsError(name, " ".join(part for part in parts if part))
+
+
+def _download_once(arguments: str) -> str:
+    command = f'python -c "import open_clip; open_clip.create_model_from_pretrained({arguments})"'
+    local = "or name a local copy: clip:MODEL//path/to/file.safetensors, clip:local-dir:FOLDER."
+    return f"Get them once, where there is a network: {command} (the Hugging Face cache keeps them), {local}"
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    return ", ".join(difflib.get_close_matches(word, known, 5, 0.4) or known[:5]) or "none"
+
+
+def _without_far_ends(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut a strip longer than `MAX_ASPECT` to its middle: uint8, (H, W, 3)."""
+    height, width = pixels.shape[:2]
+    down, right = max(0, (height - MAX_ASPECT * width) // 2), max(0, (width - MAX_ASPECT * height) // 2)
+    return np.ascontiguousarray(pixels[down : height - down, right : width - right])
