@@ -138,12 +138,14 @@ class Evidence:
         votes: Local features of the query whose nearest features in the whole index lie in this reference.
         matches: Feature pairs between the two pictures that pass the ratio test.
         inliers: Those among them that one geometric transformation explains.
+        guided: All feature pairs that look alike and lie where that transformation says.
         coverage: Share of the query's area inside the shared region, 0–1.
         reference_coverage: Share of the reference's area inside the shared region, 0–1.
         aligned_similarity: Structural similarity inside the overlap after alignment, -1–1.
         tiled_l2: Largest tile's root mean square difference after alignment, 0–1, smaller is more alike.
-        verification: How the match was verified: ``keypoints``, ``dense``, ``none`` (tried, failed) or
-            ``unverified`` (nothing to verify with).
+        agreement: Share of the structured part of the overlap of both frames that shows the same, 0–1.
+        verification: How the match was verified: ``identical`` (the same file), ``keypoints``, ``dense``,
+            ``none`` (tried, failed) or ``unverified`` (nothing to verify with).
         template: True where all but one region is the same (Webster 2023).
     """
 
@@ -153,10 +155,12 @@ class Evidence:
     votes: float | None = None
     matches: int | None = None
     inliers: int | None = None
+    guided: int | None = None
     coverage: float | None = None
     reference_coverage: float | None = None
     aligned_similarity: float | None = None
     tiled_l2: float | None = None
+    agreement: float | None = None
     verification: str = "unverified"
     template: bool = False
 
@@ -175,10 +179,12 @@ class Evidence:
             "votes": self.votes,
             "matches": self.matches,
             "inliers": self.inliers,
+            "guided": self.guided,
             "coverage": self.coverage,
             "reference_coverage": self.reference_coverage,
             "aligned_similarity": self.aligned_similarity,
             "tiled_l2": self.tiled_l2,
+            "agreement": self.agreement,
             "verification": self.verification,
             "template": self.template,
         }

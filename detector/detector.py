@@ -1,0 +1,239 @@
+"""`Detector`: one picture, many pictures or a folder against an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from detector.detail import has_too_little_detail
+from detector.report import ImageReport, Match, Occurrence, Reference, Verdict, verdict_of_level
+from detector.rights import Policy, judge
+from detector.scoring import ScoringModel, shipped_model
+from detector.verify import Verified, Verifier
+from index.build import build_index
+from index.errors import UnreadableImageError
+from index.images import ImageInput, read_image
+from index.reference_index import Candidate, Query, ReferenceIndex
+
+if TYPE_CHECKING:
+    from detector.scan import ScanOptions, ScanProgress, ScanReport
+
+__all__ = ["Detector", "Plausible", "build_index"]
+
+MAX_MATCHES = 10
+"""Matches kept a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plausible:
+    """Which candidates are worth verifying; a picture without one costs nothing more.
+
+    Attributes:
+        min_pairs: Agreeing pairs of local features.
+        max_pdq: Largest PDQ distance, of 256 bits; unrelated pictures lie near 128.
+        max_phash: Largest pHash distance, of 64 bits; unrelated pictures lie near 32.
+        min_cosine: Smallest cosine of a neural descriptor.
+        top: Candidates verified at most.
+    """
+
+    min_pairs: int = 4
+    max_pdq: int = 76
+    max_phash: int = 10
+    min_cosine: float = 0.8
+    top: int = 10
+
+    def admits(self, candidate: Candidate) -> bool:
+        """Say whether a candidate is worth verifying."""
+        if candidate.vote is not None and candidate.vote.pairs >= self.min_pairs:
+            return True
+        for name, similarity in candidate.similarities.items():
+            if name == "pdq":
+                close = similarity >= 1.0 - self.max_pdq / 256.0
+            elif name == "phash":
+                close = similarity >= 1.0 - self.max_phash / 64.0
+            else:
+                close = similarity >= self.min_cosine
+            if close:
+                return True
+        return False
+
+
+class Detector:
+    """Says of pictures whether they replicate a reference of one index. May be shared between threads."""
+
+    def __init__(
+        self,
+        index: ReferenceIndex,
+        *,
+        policy: Policy | None = None,
+        scoring: ScoringModel | None = None,
+        plausible: Plausible | None = None,
+    ) -> None:
+        """Wrap an open index.
+
+        Args:
+            index: Opened for reading.
+            policy: Which licences clear a match; None clears nothing.
+            scoring: A model fitted on your own pairs; None takes the shipped one.
+            plausible: Which candidates are verified.
+        """
+        self.index = index
+        self.policy = policy or Policy()
+        self.scoring = scoring or shipped_model()
+        self.plausible = plausible or Plausible()
+        self._verifier = Verifier(index)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        policy: Policy | None = None,
+        scoring: ScoringModel | None = None,
+        device: str | None = None,
+    ) -> Detector:
+        """Open an index folder for checking.
+
+        Raises:
+            IndexMissingError, IndexVersionError, IndexCorruptError: See `ReferenceIndex.open`.
+        """
+        return cls(ReferenceIndex.open(path, device=device), policy=policy, scoring=scoring)
+
+    def close(self) -> None:
+        """Close the index."""
+        self.index.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def check(self, image: ImageInput, *, name: str | None = None) -> ImageReport:
+        """Check one picture.
+
+        Args:
+            image: A path, encoded bytes, a PIL image, or an array (see `index.images.from_array`).
+            name: What to call it in the report; a path names itself.
+
+        Returns:
+            The findings; an unreadable picture has the verdict ``unreadable`` and a reason.
+        """
+        return self.check_many([image], names=None if name is None else [name])[0]
+
+    def check_many(
+        self, images: Iterable[ImageInput], *, names: Sequence[str] | None = None
+    ) -> list[ImageReport]:
+        """Check several pictures; neural descriptors see them as one batch.
+
+        Returns:
+            One report a picture, in order.
+        """
+        inputs = list(images)
+        called = [_name(image, names, number) for number, image in enumerate(inputs)]
+        reports: list[ImageReport | None] = [None] * len(inputs)
+        pictures, places = [], []
+        for number, image in enumerate(inputs):
+            try:
+                pictures.append(read_image(image, locator=called[number]))
+                places.append(number)
+            except UnreadableImageError as error:
+                reports[number] = unreadable(called[number], error.reason)
+        for number, query in zip(places, self.index.describe(pictures), strict=True):
+            reports[number] = self._judge(called[number], query)
+        return [report for report in reports if report is not None]
+
+    def scan(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        jsonl: str | Path | None = None,
+        options: ScanOptions | None = None,
+        on_progress: ScanProgress | None = None,
+    ) -> ScanReport:
+        """Check folders of pictures; memory does not grow with them.
+
+        Args:
+            paths: Folders, searched through, or pictures.
+            jsonl: Where findings go, a line a picture; None keeps them in a temporary file.
+            options: Workers, batch size, resuming.
+            on_progress: Called once a picture, from the calling thread.
+
+        Returns:
+            The findings, iterable as often as wanted, with writers for HTML, CSV and JSONL.
+
+        Raises:
+            UsageError: A path is missing, or there is no picture.
+        """
+        from detector.scan import scan
+
+        return scan(self, paths, jsonl=jsonl, options=options, on_progress=on_progress)
+
+    def _judge(self, name: str, query: Query) -> ImageReport:
+        picture = query.picture
+        facts = {"sha256": picture.sha256, "width": picture.width, "height": picture.height}
+        if has_too_little_detail(picture):
+            return ImageReport(name, Verdict.NO_MATCH, reason="too_little_detail", **facts)  # type: ignore[arg-type]
+        candidates = [c for c in self.index.search(query) if self.plausible.admits(c)][: self.plausible.top]
+        found = [self._match(candidate, self._verifier.verify(query, candidate)) for candidate in candidates]
+        matches = sorted(
+            (match for match in found if match is not None and match.level > 0),
+            key=lambda m: (-m.level, -m.score, m.reference.id),
+        )[:MAX_MATCHES]
+        level = max((m.level for m in matches), default=0)
+        report = ImageReport(
+            name,
+            verdict_of_level(level),
+            level=level,
+            score=max((m.score for m in matches), default=0.0),
+            matches=tuple(matches),
+            **facts,  # type: ignore[arg-type]
+        )
+        return judge(report, self.policy)
+
+    def _match(self, candidate: Candidate, verified: Verified) -> Match | None:
+        found = self.index.reference(candidate.reference_id)
+        if found is None:
+            return None
+        record, occurrences = found
+        places = tuple(
+            Occurrence(
+                path=o.path,
+                artist=o.credits.artist,
+                title=o.credits.title,
+                licence=o.credits.licence,
+                source=o.credits.source,
+                caption=o.credits.caption,
+                extra=dict(o.credits.extra),
+            )
+            for o in occurrences
+        )
+        level = self.scoring.level(verified.evidence)
+        return Match(
+            level=level,
+            score=self.scoring.score(verified.evidence),
+            evidence=verified.evidence,
+            reference=Reference(record.id, record.sha256, record.width, record.height, places),
+            mirrored=verified.mirrored,
+            query_region=verified.query_region,
+            reference_region=verified.reference_region,
+            near_duplicates=self.index.near_duplicates(record.id) if level >= 2 else 0,
+        )
+
+
+def unreadable(name: str, reason: str) -> ImageReport:
+    """Return the report of a picture that could not be read."""
+    return ImageReport(name, Verdict.UNREADABLE, reason=reason)
+
+
+def _name(image: ImageInput, names: Sequence[str] | None, number: int) -> str:
+    if names is not None:
+        return names[number]
+    if isinstance(image, (str, Path)):
+        return Path(image).as_posix()
+    return f"image {number + 1}"

@@ -1,0 +1,261 @@
+"""One transformation between the local features of two pictures: hypotheses, guided matching, refinement.
+
+All places are in units of each picture's long side, so that one unit is as long in both directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.keypoints import Features
+
+FloatArray = NDArray[np.float64]
+
+MAX_RATIO = 0.92
+"""Ratio of nearest to second nearest distance up to which a pair may support a hypothesis. Lowe 2004 takes
+0.8 to keep few wrong pairs; here the geometry removes them, and re-rendered pictures need the doubtful ones."""
+
+MAX_HYPOTHESES = 250
+"""Pairs, most distinctive first, that each fix a transformation to try."""
+
+MAX_SQUARED_DISTANCE = 0.75
+"""Largest squared distance of RootSIFT vectors (0–2) for a pair found by the transformation; unrelated
+features lie near 1.0, the pairs of a JPEG at quality 20 near 0.15."""
+
+INLIER_RATIO = 0.85
+"""Ratio up to which a pair found along the transformation counts as an inlier, and a pair as a match."""
+
+TOLERANCE = 0.02
+"""Largest distance between a projected feature and its partner: 6 of 320 pixels, for local warps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """What connects two pictures.
+
+    Attributes:
+        matrix: float64, (3, 3): homography from query places to reference places, both in long-side units.
+        matches: Pairs that pass the ratio test, whatever the geometry.
+        inliers: Those of them that the transformation explains, each feature used once.
+        here: float64, (N, 2): places in the query of all pairs found along the transformation, distinctive
+            or not.
+        there: float64, (N, 2): in the reference.
+    """
+
+    matrix: FloatArray
+    matches: int
+    inliers: int
+    here: FloatArray
+    there: FloatArray
+
+
+def align(query: Features, reference: Features) -> Alignment | None:
+    """Find the transformation that most pairs of features agree on.
+
+    Args:
+        query: Features of the query, mirrored already where that state is tried.
+        reference: Features of the reference, as stored.
+
+    Returns:
+        The best alignment, or None where no two pairs agree on a plausible one.
+    """
+    if len(query) < 3 or len(reference) < 3:
+        return None
+    squared = np.maximum(2.0 - 2.0 * (query.vectors @ reference.vectors.T), 0.0)
+    nearest, ratio = _ratios(squared, reference.places)
+    tried = np.argsort(ratio, kind="stable")[:MAX_HYPOTHESES]
+    tried = tried[ratio[tried] < MAX_RATIO]
+    if len(tried) < 2:
+        return None
+    weight = 1.0 - ratio[tried].astype(np.float64)
+    matrix = _best_similarity(query.places[tried], reference.places[nearest[tried]], weight)
+    if matrix is None:
+        return None
+    alike = _Alike.of(query, reference, squared)
+    pairs = (tried, nearest[tried])
+    for tolerance in (2.5 * TOLERANCE, 1.5 * TOLERANCE, TOLERANCE, TOLERANCE):
+        pairs = alike.along(matrix, tolerance)
+        if len(pairs[0]) < 3:
+            return None
+        fitted = _fit_affine(query.places[pairs[0], :2], reference.places[pairs[1], :2])
+        if fitted is None or not is_plausible(fitted):
+            break
+        matrix = fitted
+    matrix, pairs = _as_homography(alike, matrix, pairs)
+    if not is_plausible(matrix):
+        return None
+    distinctive = ratio < INLIER_RATIO
+    feature, partner = pairs
+    return Alignment(
+        matrix=matrix,
+        matches=int(distinctive.sum()),
+        inliers=int((distinctive[feature] & (nearest[feature] == partner)).sum()),
+        here=query.places[feature, :2].astype(np.float64),
+        there=reference.places[partner, :2].astype(np.float64),
+    )
+
+
+def _ratios(
+    squared: NDArray[Any], places: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Each query feature's nearest reference feature, and how much nearer it is than the next spot's: 0–1."""
+    rows = np.arange(len(squared))[:, None]
+    some = min(5, squared.shape[1])
+    few = np.argpartition(squared, some - 1, axis=1)[:, :some]
+    few = np.take_along_axis(few, np.argsort(squared[rows, few], axis=1, kind="stable"), axis=1)
+    near = squared[rows, few]
+    # One spot often carries several features (angles, scales): they are no rivals of each other.
+    away = places[few, :2] - places[few[:, :1], :2]
+    rivals = np.where((away**2).sum(axis=2) > 0.015**2, near, np.float32(2.0))
+    second = np.maximum(rivals.min(axis=1), near[:, -1])
+    second = np.where(rivals.min(axis=1) < 2.0, rivals.min(axis=1), second)
+    return few[:, 0].astype(np.int64), np.sqrt(near[:, 0] / np.maximum(second, 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """All pairs that look alike enough to be found along a transformation, sparse."""
+
+    query: Features
+    reference: Features
+    feature: NDArray[np.int64]
+    partner: NDArray[np.int64]
+    cost: NDArray[np.float32]
+    growth: NDArray[np.float32]
+    turn: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, query: Features, reference: Features, squared: NDArray[np.float32]) -> _Alike:
+        feature, partner = np.nonzero(squared < MAX_SQUARED_DISTANCE)
+        change = reference.places[partner, 2:] - query.places[feature, 2:]
+        cost = squared[feature, partner]
+        return cls(query, reference, feature, partner, cost, change[:, 0], change[:, 1])
+
+    def along(self, matrix: FloatArray, tolerance: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs that lie where the transformation says and agree in scale and angle, one to one."""
+        scale, turn = _scale_and_turn(matrix)
+        fits = np.abs(self.growth - np.log2(scale)) < 0.7
+        fits &= np.abs(_wrapped(self.turn - turn)) < 0.5
+        kept = np.flatnonzero(fits)
+        projected = project(matrix, self.query.places[:, :2])[self.feature[kept]]
+        off = projected - self.reference.places[self.partner[kept], :2]
+        bound = tolerance * min(max(scale, 0.5), 2.0)
+        kept = kept[(off**2).sum(axis=1) < bound**2]
+        kept = kept[np.argsort(self.cost[kept], kind="stable")]
+        # Cheapest first, so a first occurrence is a feature's best; mutual bests remain.
+        feature, partner = self.feature[kept], self.partner[kept]
+        first_here = np.zeros(len(kept), bool)
+        first_here[np.unique(feature, return_index=True)[1]] = True
+        first_there = np.zeros(len(kept), bool)
+        first_there[np.unique(partner, return_index=True)[1]] = True
+        mutual = first_here & first_there
+        return feature[mutual], partner[mutual]
+
+
+def _best_similarity(
+    here: NDArray[np.float32], there: NDArray[np.float32], weight: NDArray[np.float64]
+) -> FloatArray | None:
+    growth = np.clip(there[:, 2] - here[:, 2], -4.0, 4.0)
+    turn = there[:, 3] - here[:, 3]
+    scale = np.exp2(growth)
+    cosine, sine = np.cos(turn) * scale, np.sin(turn) * scale
+    dx = here[None, :, 0] - here[:, None, 0]
+    dy = here[None, :, 1] - here[:, None, 1]
+    off_x = cosine[:, None] * dx - sine[:, None] * dy + there[:, None, 0] - there[None, :, 0]
+    off_y = sine[:, None] * dx + cosine[:, None] * dy + there[:, None, 1] - there[None, :, 1]
+    agree = np.hypot(off_x, off_y) < 2.0 * TOLERANCE * np.clip(scale, 0.5, 3.0)[:, None]
+    agree &= np.abs(growth[None] - growth[:, None]) < 0.6
+    agree &= np.abs(_wrapped(turn[None] - turn[:, None])) < 0.4
+    support = agree @ weight
+    top = int(support.argmax())
+    if int(agree[top].sum()) < 2:
+        return None
+    c, s = float(cosine[top]), float(sine[top])
+    x, y = float(here[top, 0]), float(here[top, 1])
+    u, v = float(there[top, 0]), float(there[top, 1])
+    return np.array([[c, -s, u - c * x + s * y], [s, c, v - s * x - c * y], [0.0, 0.0, 1.0]])
+
+
+def _fit_affine(here: NDArray[Any], there: NDArray[Any]) -> FloatArray | None:
+    """Least squares, drawn towards a similarity where pairs are few: an affine map has too much freedom there."""
+    here, there = here.astype(np.float64), there.astype(np.float64)
+    similarity = _fit_similarity(here, there)
+    if similarity is None or len(here) < 6:
+        return similarity
+    design = np.column_stack([here, np.ones(len(here))])
+    centre = here.mean(axis=0)
+    spread = max(float(here.std()), 1e-3)
+    # Four pseudo-points of the similarity around the pairs' centre, one pair's weight each.
+    corners = centre + spread * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    design = np.vstack([design, np.column_stack([corners, np.ones(4)])])
+    target = np.vstack([there, project(similarity, corners)])
+    solution, *_ = np.linalg.lstsq(design, target, rcond=None)
+    return np.vstack([solution.T, [0.0, 0.0, 1.0]])
+
+
+def _fit_similarity(here: FloatArray, there: FloatArray) -> FloatArray | None:
+    a, b = here - here.mean(axis=0), there - there.mean(axis=0)
+    total = float((a**2).sum())
+    if total < 1e-8:
+        return None
+    c = float((a * b).sum()) / total
+    s = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / total
+    turn = np.array([[c, -s], [s, c]])
+    shift = there.mean(axis=0) - turn @ here.mean(axis=0)
+    return np.vstack([np.column_stack([turn, shift]), [0.0, 0.0, 1.0]])
+
+
+def _as_homography(
+    alike: _Alike, matrix: FloatArray, pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> tuple[FloatArray, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Take a homography instead where it explains clearly more (a photograph of a print)."""
+    if len(pairs[0]) < 20:
+        return matrix, pairs
+    import cv2
+
+    feature, partner = alike.along(matrix, 2.5 * TOLERANCE)
+    here = alike.query.places[feature, :2].astype(np.float64)
+    there = alike.reference.places[partner, :2].astype(np.float64)
+    if len(here) <= 1.1 * len(pairs[0]):
+        return matrix, pairs
+    cv2.setRNGSeed(0)
+    found, _ = cv2.findHomography(here, there, cv2.RANSAC, 0.5 * TOLERANCE, maxIters=500)
+    if found is None or not is_plausible(np.asarray(found, np.float64)):
+        return matrix, pairs
+    homography = np.asarray(found, np.float64)
+    better = alike.along(homography, TOLERANCE)
+    return (homography, better) if len(better[0]) > 1.1 * len(pairs[0]) else (matrix, pairs)
+
+
+def is_plausible(matrix: FloatArray) -> bool:
+    """Say whether a transformation could come from an edit: no collapse, flip, extreme scale, shear or tilt."""
+    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-6:
+        return False
+    linear = matrix[:2, :2] / matrix[2, 2]
+    if np.linalg.det(linear) <= 0:
+        return False
+    large, small = np.linalg.svd(linear, compute_uv=False)
+    tilt = float(np.abs(matrix[2, :2] / matrix[2, 2]).max())
+    return bool(large < 12.0 and small > 1.0 / 12.0 and large / small < 2.5 and tilt < 0.7)
+
+
+def project(matrix: FloatArray, points: NDArray[Any]) -> FloatArray:
+    """Apply a homography to points, (N, 2)."""
+    ends = np.column_stack([points, np.ones(len(points))]) @ matrix.T
+    depth = ends[:, 2:]
+    depth = np.where(np.abs(depth) < 1e-9, 1e-9, depth)
+    return np.asarray(ends[:, :2] / depth, np.float64)
+
+
+def _scale_and_turn(matrix: FloatArray) -> tuple[float, float]:
+    linear = matrix[:2, :2] / matrix[2, 2]
+    scale = float(np.sqrt(max(np.linalg.det(linear), 1e-9)))
+    return scale, float(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
+
+
+def _wrapped(angle: NDArray[Any]) -> NDArray[Any]:
+    return (angle + np.pi) % (2 * np.pi) - np.pi

@@ -1,0 +1,154 @@
+"""Evidence → score and level. Pure functions over a small fitted model, `scoring.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from detector.report import Evidence
+from index.errors import SourceError
+
+FORMAT_VERSION = 1
+
+FEATURES: tuple[str, ...] = (
+    "inliers",
+    "guided",
+    "agreement",
+    "similarity",
+    "area",
+    "pdq",
+    "phash",
+    "cosine",
+)
+"""What the model sees; each is 0 where not measured, grows with likeness, and has a weight of at least 0."""
+
+WHOLE = 0.75
+"""Share of both pictures that must be shared for "whole picture" (levels 4 and 5)."""
+
+VERBATIM_SIMILARITY = 0.85
+VERBATIM_TILED_L2 = 0.08
+"""Structural similarity and worst tile's difference of "aligned pixels" (level 5): JPEG at quality 20 passes,
+a change of colours or a re-rendering does not."""
+
+STRONG_PDQ = 31
+"""The field's bound for PDQ (ThreatExchange), of 256 bits."""
+
+STRONG_PHASH = 6
+WEAK_PDQ = 60
+WEAK_PHASH = 10
+WEAK_SCORE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringModel:
+    """A logistic model over `FEATURES`.
+
+    Attributes:
+        weights: One a feature, each at least 0.
+        bias: Log odds where nothing was measured.
+        min_score: Score from which a verified match counts as a replica (level ≥ 3).
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    min_score: float
+
+    def score(self, evidence: Evidence) -> float:
+        """Return the probability, 0–1, that the reference is replicated."""
+        if evidence.verification == "identical":
+            return 1.0
+        total = self.bias + sum(w * x for w, x in zip(self.weights, features_of(evidence), strict=True))
+        return round(1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, total)))), 6)
+
+    def level(self, evidence: Evidence) -> int:
+        """Return the replication level, 0–5 (DESIGN section 5)."""
+        if evidence.verification == "identical":
+            return 5
+        score = self.score(evidence)
+        if evidence.verification in ("keypoints", "dense") and score >= self.min_score:
+            return _verified_level(evidence)
+        close = _within(evidence.pdq_distance, STRONG_PDQ) or _within(evidence.phash_distance, STRONG_PHASH)
+        if close or score >= self.min_score:
+            return 2
+        weak = _within(evidence.pdq_distance, WEAK_PDQ) or _within(evidence.phash_distance, WEAK_PHASH)
+        return 1 if weak or score >= WEAK_SCORE else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "features": list(FEATURES),
+            "weights": list(self.weights),
+            "bias": self.bias,
+            "min_score": self.min_score,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], *, path: Path | str = "scoring.json") -> ScoringModel:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            SourceError: The values are of another format, or of other features.
+        """
+        if values.get("format_version") != FORMAT_VERSION or tuple(values.get("features", ())) != FEATURES:
+            raise SourceError(
+                path,
+                f"is no scoring model of format {FORMAT_VERSION}. Make one: detector calibrate --pairs …",
+            )
+        weights: Sequence[float] = values["weights"]
+        return cls(tuple(float(w) for w in weights), float(values["bias"]), float(values["min_score"]))
+
+
+def features_of(evidence: Evidence) -> tuple[float, ...]:
+    """Return the values of `FEATURES`, each about 0–1."""
+    area = max(evidence.coverage or 0.0, evidence.reference_coverage or 0.0)
+    pdq, phash = evidence.pdq_distance, evidence.phash_distance
+    return (
+        math.log1p(min(evidence.inliers or 0, 400)) / 6.0,
+        math.log1p(min(evidence.guided or 0, 400)) / 6.0,
+        evidence.agreement or 0.0,
+        max(evidence.aligned_similarity or 0.0, 0.0),
+        math.sqrt(min(area, 1.0)),
+        0.0 if pdq is None else max(0.0, 1.0 - pdq / 128.0),
+        0.0 if phash is None else max(0.0, 1.0 - phash / 32.0),
+        max(evidence.cosine or 0.0, 0.0),
+    )
+
+
+def _verified_level(evidence: Evidence) -> int:
+    whole = min(evidence.coverage or 0.0, evidence.reference_coverage or 0.0) >= WHOLE
+    if not whole:
+        return 3
+    similar = (evidence.aligned_similarity or 0.0) >= VERBATIM_SIMILARITY
+    same_pixels = evidence.tiled_l2 is not None and evidence.tiled_l2 <= VERBATIM_TILED_L2
+    return 5 if similar and same_pixels else 4
+
+
+def _within(distance: int | None, bound: int) -> bool:
+    return distance is not None and distance <= bound
+
+
+@lru_cache(maxsize=1)
+def shipped_model() -> ScoringModel:
+    """Load the model that ships with the package; `scoring.json` says how it was fitted."""
+    text = (resources.files("detector") / "scoring.json").read_text(encoding="utf-8")
+    return ScoringModel.from_dict(json.loads(text))
+
+
+def load_model(path: str | Path) -> ScoringModel:
+    """Load a model that `detector calibrate` wrote.
+
+    Raises:
+        SourceError: The file cannot be read, or is no scoring model.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        return ScoringModel.from_dict(values, path=path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(path, f"cannot be used as a scoring model: {error}") from error

@@ -1,0 +1,215 @@
+"""Candidate → evidence: keypoints and a transformation, aligned pixels, regions in both pictures."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector import pixels
+from detector.geometry import Alignment, FloatArray, align, project
+from detector.report import Evidence, Point
+from index.images import Picture
+from index.keypoints import Features, decode_places, decode_vectors
+from index.reference_index import Candidate, Query, ReferenceIndex
+from index.vectors import LocalStore
+
+MIN_INLIERS = 6
+"""Pairs that must agree before pixels are looked at."""
+
+MIN_DENSE_AGREEMENT = 0.5
+"""Share of structured spots that must agree for a match without keypoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What verification says of one candidate."""
+
+    evidence: Evidence
+    mirrored: bool = False
+    query_region: tuple[Point, ...] = ()
+    reference_region: tuple[Point, ...] = ()
+
+
+@dataclass(slots=True)
+class Verifier:
+    """Verifies candidates of one query at a time against one index.
+
+    Args:
+        index: Where stored features and thumbnails come from.
+    """
+
+    index: ReferenceIndex
+    _has_keypoints: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._has_keypoints = any(spec.name == "keypoints" for spec in self.index.specs)
+
+    def verify(self, query: Query, candidate: Candidate) -> Verified:
+        """Measure what a candidate and a query share.
+
+        Args:
+            query: From `ReferenceIndex.describe`.
+            candidate: From `ReferenceIndex.search` with that query.
+
+        Returns:
+            Evidence, with `verification` saying how it was got, and the regions.
+        """
+        measured = _hash_evidence(candidate)
+        states = [candidate.mirrored, not candidate.mirrored]
+        reference = self._pixels(candidate.reference_id)
+        found = self._align(query, candidate, states)
+        if found is not None:
+            alignment, mirrored = found
+            return self._by_keypoints(query, reference, alignment, mirrored, measured)
+        if reference is None:
+            how = "none" if self._has_keypoints else "unverified"
+            return Verified(Evidence(**measured, verification=how), candidate.mirrored)
+        return _by_pixels(query, reference, candidate.mirrored, measured)
+
+    def _pixels(self, reference_id: int) -> NDArray[np.uint8] | None:
+        data = self.index.thumbnail(reference_id)
+        if data is None:
+            return None
+        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+            return np.asarray(image.convert("RGB"))
+
+    def _align(self, query: Query, candidate: Candidate, states: list[bool]) -> tuple[Alignment, bool] | None:
+        if not self._has_keypoints or query.features is None:
+            return None
+        store = self.index.store("keypoints")
+        if not isinstance(store, LocalStore):
+            return None
+        rows = store.rows_of(candidate.reference_id)
+        if len(rows) < 3 or len(query.features) < 3:
+            return None
+        record = self.index.reference(candidate.reference_id)
+        if record is None:
+            return None
+        reference = _stored_features(rows, record[0].width, record[0].height)
+        best: tuple[Alignment, bool] | None = None
+        for mirrored in states:
+            features = query.features.mirrored() if mirrored else query.features
+            found = align(features, reference)
+            if found is not None and (best is None or found.inliers > best[0].inliers):
+                best = found, mirrored
+            if best is not None and best[0].inliers >= 2 * MIN_INLIERS:
+                break
+        if best is None or best[0].inliers < MIN_INLIERS:
+            return None
+        return best
+
+    def _by_keypoints(
+        self,
+        query: Query,
+        reference: NDArray[np.uint8] | None,
+        alignment: Alignment,
+        mirrored: bool,
+        measured: dict[str, Any],
+    ) -> Verified:
+        measured = {
+            **measured,
+            "matches": alignment.matches,
+            "inliers": alignment.inliers,
+            "guided": len(alignment.here),
+        }
+        if reference is None:
+            return _without_pixels(query.picture, alignment, mirrored, measured)
+        shown = _shown(query.picture, mirrored)
+        compared = pixels.compare(shown, reference, alignment.matrix, alignment.here)
+        if compared is None:
+            return _without_pixels(query.picture, alignment, mirrored, measured)
+        return _with_pixels(compared, mirrored, measured, "keypoints")
+
+
+def _by_pixels(
+    query: Query, reference: NDArray[np.uint8], mirrored: bool, measured: dict[str, Any]
+) -> Verified:
+    shown = _shown(query.picture, mirrored)
+    tried = [pixels.frame_on_frame(shown, reference)]
+    refined = pixels.align_dense(shown, reference)
+    if refined is not None:
+        tried.append(refined)
+    compared = [c for matrix in tried if (c := pixels.compare(shown, reference, matrix)) is not None]
+    best = max(compared, key=lambda c: c.agreement, default=None)
+    if best is None or best.agreement < MIN_DENSE_AGREEMENT:
+        agreement = round(best.agreement, 4) if best else 0.0
+        return Verified(Evidence(**measured, agreement=agreement, verification="none"), mirrored)
+    return _with_pixels(best, mirrored, measured, "dense")
+
+
+def _with_pixels(compared: pixels.Comparison, mirrored: bool, measured: dict[str, Any], how: str) -> Verified:
+    evidence = Evidence(
+        **measured,
+        coverage=round(compared.coverage, 4),
+        reference_coverage=round(compared.reference_coverage, 4),
+        aligned_similarity=round(compared.similarity, 4),
+        tiled_l2=round(compared.tiled_l2, 4),
+        agreement=round(compared.agreement, 4),
+        verification=how,
+    )
+    here = _polygon(compared.query_region, mirrored)
+    return Verified(evidence, mirrored, here, _polygon(compared.reference_region, False))
+
+
+def _without_pixels(
+    picture: Picture, alignment: Alignment, mirrored: bool, measured: dict[str, Any]
+) -> Verified:
+    """Regions from the inliers alone: their hull, a little wider, since features lie inside what is shared."""
+    import cv2
+
+    hull = cv2.convexHull(alignment.here.astype(np.float32)).reshape(-1, 2).astype(np.float64)
+    centre = hull.mean(axis=0)
+    hull = centre + 1.15 * (hull - centre)
+    width, height = picture.pixels.shape[1], picture.pixels.shape[0]
+    frame = np.array([width, height]) / max(width, height)
+    hull = np.clip(hull, 0.0, frame)
+    here = hull / frame
+    there = project(alignment.matrix, hull)
+    span = np.maximum(there.max(axis=0), 1e-6)
+    there = np.clip(there / np.maximum(span, 1.0), 0.0, 1.0)
+    evidence = Evidence(
+        **measured,
+        coverage=round(_area(here), 4),
+        reference_coverage=round(_area(there), 4),
+        verification="keypoints",
+    )
+    return Verified(evidence, mirrored, _polygon(here, mirrored), _polygon(there, False))
+
+
+def _hash_evidence(candidate: Candidate) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    cosines = {}
+    for name, similarity in candidate.similarities.items():
+        if name == "pdq":
+            found["pdq_distance"] = round((1.0 - similarity) * 256)
+        elif name == "phash":
+            found["phash_distance"] = round((1.0 - similarity) * 64)
+        else:
+            cosines[name] = round(similarity, 4)
+    found["cosines"] = cosines
+    if candidate.vote is not None:
+        found["votes"] = round(candidate.vote.support, 3)
+    return found
+
+
+def _stored_features(rows: NDArray[np.uint8], width: int, height: int) -> Features:
+    longest = max(width, height, 1)
+    return Features(decode_places(rows), decode_vectors(rows), width / longest, height / longest)
+
+
+def _shown(picture: Picture, mirrored: bool) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(picture.pixels[:, ::-1]) if mirrored else picture.pixels
+
+
+def _polygon(points: FloatArray, mirrored: bool) -> tuple[Point, ...]:
+    return tuple((round(1.0 - x if mirrored else x, 4), round(y, 4)) for x, y in points.tolist())
+
+
+def _area(polygon: FloatArray) -> float:
+    x, y = polygon[:, 0], polygon[:, 1]
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2.0)

@@ -1,0 +1,337 @@
+"""Sources → index: decoded and described by workers, committed in batches, resumable, with progress."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from index import thumbnails
+from index.catalog import OccurrenceRecord
+from index.descriptors import DEFAULT_DESCRIPTORS, Descriptor
+from index.embedded import read_credits
+from index.errors import UnreadableImageError, UsageError
+from index.images import MAX_PIXELS, Picture, read_image
+from index.items import Rejected, Source, SourceItem
+from index.lists import ColumnNames
+from index.reference_index import MANIFEST, NewReference, ReferenceIndex
+from index.sources import open_source
+
+BATCH_SIZE = 256
+"""Pictures a commit: the most work that a kill can lose."""
+
+COMMIT_SECONDS = 20.0
+"""A slower batch is committed after this long, whatever its size."""
+
+SHOWN_REJECTIONS = 1000
+"""Rejections kept in a `BuildReport`; all of them are in the catalogue."""
+
+ProgressCallback = Callable[["BuildProgress"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How pictures are read and described.
+
+    Attributes:
+        thumbnails: Keep small WebP copies, for verification and reports. Only for a new index.
+        workers: Threads that read and describe; 0 takes one a core.
+        batch_size: Pictures a commit.
+        max_pixels: Larger pictures are rejected.
+        columns: Which columns of lists hold what, where their names do not say.
+        device: Where neural descriptors run; None chooses.
+    """
+
+    thumbnails: bool = True
+    workers: int = 0
+    batch_size: int = BATCH_SIZE
+    max_pixels: int = MAX_PIXELS
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """How far a build is.
+
+    Attributes:
+        done: Occurrences dealt with so far.
+        total: Of how many, or None where that is dear to know.
+    """
+
+    done: int
+    total: int | None
+    added: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        added: New references.
+        occurrences: Occurrences read, those of new references included.
+        unchanged: Occurrences skipped, since the index knows them with the same size and time of change.
+        rejected: Files that could not become references.
+        rejections: The first of those, with their reasons.
+        references: In the index now.
+        seconds: Wall time.
+    """
+
+    path: str
+    added: int
+    occurrences: int
+    unchanged: int
+    rejected: int
+    rejections: tuple[Rejected, ...]
+    references: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "rejections"}
+        named = [{"path": r.locator, "reason": r.reason, "detail": r.detail} for r in self.rejections]
+        return {**values, "rejections": named}
+
+
+def build_index(
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    descriptors: Sequence[str] | None = None,
+    options: BuildOptions | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> BuildReport:
+    """Index training images, or go on with, or add to, an index that is there.
+
+    Args:
+        sources: Folders, lists (CSV, JSONL, Parquet), tar shards or single pictures.
+        out: The index folder.
+        descriptors: Their names; None takes the default set for a new index and an old one's own.
+        options: How pictures are read.
+        on_progress: Called about once a picture, from the calling thread.
+
+    Returns:
+        What was done. Unreadable files are counted, listed and recorded in the index.
+
+    Raises:
+        UsageError: A source is missing or holds no picture, or `descriptors` are not the index's own.
+        SourceError: A list or shard cannot be used.
+        IndexLockedError, IndexWriteError, DescriptorError: See `ReferenceIndex`.
+    """
+    chosen = options or BuildOptions()
+    named = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    if not named:
+        raise UsageError("name at least one folder, list or shard of training images")
+    folder = Path(out)
+    opened = [open_source(path, columns=chosen.columns) for path in named]
+    _refuse_nesting(opened, folder)
+    items = _first_found(opened, named)
+    started = time.monotonic()
+    with _open_or_create(folder, descriptors, chosen) as index:
+        run = _Run(index, chosen, _total(opened), on_progress)
+        run.go(items)
+        index.merge_small_segments()
+        return BuildReport(
+            path=str(folder),
+            added=run.added,
+            occurrences=run.occurrences,
+            unchanged=run.unchanged,
+            rejected=run.rejected,
+            rejections=tuple(run.rejections),
+            references=len(index),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _open_or_create(folder: Path, names: Sequence[str] | None, options: BuildOptions) -> ReferenceIndex:
+    if not (folder / MANIFEST).exists():
+        wanted = names or DEFAULT_DESCRIPTORS
+        return ReferenceIndex.create(
+            folder, descriptors=wanted, thumbnails=options.thumbnails, device=options.device
+        )
+    index = ReferenceIndex.open(folder, writable=True, device=options.device)
+    present = [spec.name for spec in index.specs]
+    if names is not None and set(names) != set(present):
+        index.close()
+        raise UsageError(
+            f"{folder}: has the descriptors {','.join(present)}, not {','.join(names)}. Leave --descriptors "
+            "out to add to it, or name another folder with --out"
+        )
+    return index
+
+
+def _refuse_nesting(sources: Iterable[Source], folder: Path) -> None:
+    for source in sources:
+        if source.path.exists() and folder.resolve() == source.path.resolve():
+            raise UsageError(f"{folder}: is the folder of pictures itself. Name another one with --out")
+
+
+def _first_found(sources: Sequence[Source], named: Sequence[str | Path]) -> Iterator[SourceItem | Rejected]:
+    """Make sure that there is a picture before anything is written, without losing an item."""
+    stream = itertools.chain.from_iterable(sources)
+    seen: list[SourceItem | Rejected] = []
+    for item in stream:
+        seen.append(item)
+        if isinstance(item, SourceItem):
+            return itertools.chain(seen, stream)
+        if len(seen) >= SHOWN_REJECTIONS:
+            break
+    where = ", ".join(str(path) for path in named)
+    why = "".join(f"\n  {r.locator}: {r.reason} {r.detail}" for r in seen[:5] if isinstance(r, Rejected))
+    raise UsageError(
+        f"{where}: no picture found. Name a folder, a list with a path column, or a tar shard that holds "
+        f"JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files{why}"
+    )
+
+
+def _total(sources: Iterable[Source]) -> int | None:
+    counts = [source.count() for source in sources]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+@dataclass(slots=True)
+class _Described:
+    """What a worker hands back for one item."""
+
+    item: SourceItem
+    sha256: str = ""
+    picture: Picture | None = None
+    rows: dict[str, Any] = field(default_factory=dict)
+    thumbnail: bytes | None = None
+    credits: Any = None
+    error: UnreadableImageError | None = None
+
+
+class _Run:
+    """One build: a window of items in the hands of workers, results taken in the sources' order."""
+
+    def __init__(
+        self,
+        index: ReferenceIndex,
+        options: BuildOptions,
+        total: int | None,
+        on_progress: ProgressCallback | None,
+    ) -> None:
+        self._index = index
+        self._options = options
+        self._total = total
+        self._on_progress = on_progress
+        self._descriptors = index.descriptors()
+        self._keep_thumbnails = index.info().thumbnails
+        self._known = index.digests()
+        self.added = self.occurrences = self.unchanged = self.rejected = 0
+        self.rejections: list[Rejected] = []
+        self._ready: list[_Described] = []
+        self._committed_at = time.monotonic()
+
+    def go(self, items: Iterator[SourceItem | Rejected]) -> None:
+        workers = self._options.workers or os.cpu_count() or 1
+        window: deque[Future[_Described]] = deque()
+        with ThreadPoolExecutor(workers, thread_name_prefix="describe") as pool:
+            try:
+                for item in items:
+                    if isinstance(item, Rejected):
+                        self._reject(item)
+                    elif self._index.is_known(item.locator, item.size, item.mtime_ns):
+                        self.unchanged += 1
+                    else:
+                        window.append(pool.submit(self._describe, item))
+                        if len(window) >= 4 * workers:
+                            self._take(window.popleft().result())
+                    self._tell()
+                while window:
+                    self._take(window.popleft().result())
+                    self._tell()
+            except KeyboardInterrupt:
+                for future in window:
+                    future.cancel()
+                self._commit()
+                raise
+        self._commit()
+
+    def _describe(self, item: SourceItem) -> _Described:
+        result = _Described(item)
+        try:
+            data = item.read()
+            result.sha256 = hashlib.sha256(data).hexdigest()
+            result.credits = item.credits.filled_from(read_credits(data))
+            if result.sha256 in self._known:
+                return result
+            # img2dataset marks its rows with key and status, and pads to a square by default.
+            padded = {"key", "status"} <= item.credits.extra.keys()
+            picture = read_image(
+                data, locator=item.locator, max_pixels=self._options.max_pixels, trim_border=padded
+            )
+        except UnreadableImageError as error:
+            result.error = error
+            return result
+        result.picture = picture
+        for name, descriptor in self._descriptors.items():
+            if not descriptor.batched:
+                result.rows[name] = descriptor.describe([picture])[0]
+        if self._keep_thumbnails:
+            result.thumbnail = thumbnails.encode(picture)
+        return result
+
+    def _take(self, result: _Described) -> None:
+        if result.error is not None:
+            item = result.item
+            rejected = Rejected(item.locator, result.error.reason, result.error.detail)
+            self._reject(rejected, size=item.size, mtime_ns=item.mtime_ns)
+            return
+        self._ready.append(result)
+        late = time.monotonic() - self._committed_at > COMMIT_SECONDS
+        if len(self._ready) >= self._options.batch_size or late:
+            self._commit()
+
+    def _reject(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
+        self.rejected += 1
+        if len(self.rejections) < SHOWN_REJECTIONS:
+            self.rejections.append(rejected)
+        self._index.reject(rejected, size=size, mtime_ns=mtime_ns)
+
+    def _commit(self) -> None:
+        fresh = [r for r in self._ready if r.picture is not None]
+        for name, descriptor in self._descriptors.items():
+            if descriptor.batched and fresh:
+                self._describe_batch(name, descriptor, fresh)
+        batch = [self._new_reference(result) for result in self._ready]
+        self.added += self._index.add(batch)
+        self.occurrences += len(batch)
+        self._known.update(new.sha256 for new in batch)
+        self._ready.clear()
+        self._committed_at = time.monotonic()
+
+    @staticmethod
+    def _describe_batch(name: str, descriptor: Descriptor, results: Sequence[_Described]) -> None:
+        pictures = [result.picture for result in results if result.picture is not None]
+        for result, rows in zip(results, descriptor.describe(pictures), strict=True):
+            result.rows[name] = rows
+
+    @staticmethod
+    def _new_reference(result: _Described) -> NewReference:
+        item, picture = result.item, result.picture
+        occurrence = OccurrenceRecord(item.locator, result.credits, item.size, item.mtime_ns)
+        if picture is None:
+            return NewReference(result.sha256, 0, 0, occurrence, None)
+        size = picture.width, picture.height
+        return NewReference(
+            result.sha256, *size, occurrence, result.rows, thumbnail=result.thumbnail, trim=picture.trim
+        )
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            waiting = len(self._ready)
+            done = self.occurrences + self.unchanged + self.rejected + waiting
+            with contextlib.suppress(BrokenPipeError):
+                self._on_progress(BuildProgress(done, self._total, self.added + waiting, self.rejected))

@@ -1,0 +1,390 @@
+"""The catalogue of an index: references, occurrences, rejected files and segments, in SQLite.
+
+A transaction here is the one commit point of an index folder: what it does not name does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from index.credits import Credits
+from index.errors import IndexCorruptError, IndexVersionError, IndexWriteError
+from index.items import Rejected
+from index.migrations import SCHEMA_VERSION, migrate
+
+FILE_NAME = "catalog.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """A reference as stored.
+
+    Attributes:
+        id: Never used again after the reference is erased.
+        sha256: Hex digest of its file.
+        width: Of the picture as stored in its file, upright, in pixels.
+        height: Likewise.
+        trim: Fractions (left, top, right, bottom) of the picture that were described.
+    """
+
+    id: int
+    sha256: str
+    width: int
+    height: int
+    trim: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class OccurrenceRecord:
+    """One place a reference came from.
+
+    Attributes:
+        path: The locator its source gave it; unique in an index.
+        size: Bytes of the file at that time, -1 unknown.
+        mtime_ns: When the file was last changed then, 0 unknown.
+    """
+
+    path: str
+    credits: Credits
+    size: int = -1
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """One immutable file of rows, with its ids file beside it.
+
+    Attributes:
+        file: Name of the rows file under ``vectors/``; the ids are in the same name with ``.ids.npy``.
+        rows: How many rows it holds.
+        sha256: Hex digest of the bytes of rows file and ids file, in this order.
+    """
+
+    id: int
+    descriptor: str
+    file: str
+    rows: int
+    sha256: str
+
+
+class Catalog:
+    """A connection to one catalogue; safe to share between threads."""
+
+    def __init__(self, folder: Path, *, writable: bool, create: bool = False) -> None:
+        """Connect, and migrate when writable.
+
+        Args:
+            folder: The index folder.
+            writable: Whether this process holds the index's lock.
+            create: Make the file when there is none.
+
+        Raises:
+            IndexVersionError: It was written by a newer version.
+            IndexCorruptError: It is no catalogue.
+            IndexWriteError: It cannot be written to, though asked to.
+        """
+        self.path = folder / FILE_NAME
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._writable = writable
+        if not create and not self.path.is_file():
+            raise IndexCorruptError(
+                folder, f"its {FILE_NAME} is missing. Restore it, or build the index anew"
+            )
+        try:
+            self._connection = self._connect()
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        options: dict[str, Any] = {"check_same_thread": False, "isolation_level": None, "timeout": 30.0}
+        if self._writable:
+            return sqlite3.connect(self.path, **options)
+        address = self.path.absolute().as_uri()
+        connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            # A catalogue in a folder that cannot be written to: no writer can be at work there either.
+            connection.close()
+            connection = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, **options)
+        return connection
+
+    def _prepare(self) -> None:
+        run = self._connection.execute
+        found = int(run("PRAGMA user_version").fetchone()[0])
+        if found > SCHEMA_VERSION:
+            raise IndexVersionError(self._folder, found, SCHEMA_VERSION)
+        if self._writable:
+            run("PRAGMA journal_mode = WAL")
+            run("PRAGMA synchronous = FULL")
+            run("PRAGMA secure_delete = ON")
+            run("PRAGMA foreign_keys = ON")
+            migrate(self._connection)
+        else:
+            if found == 0:
+                raise IndexCorruptError(self._folder, f"its {FILE_NAME} is empty. Build the index anew")
+            # A read transaction held open: this reader stays on the generation it opened.
+            run("BEGIN")
+            run("SELECT value FROM fact WHERE key = 'generation'").fetchone()
+
+    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+        text = str(error)
+        if "disk is full" in text or "disk I/O" in text:
+            return IndexWriteError(
+                self._folder, f"cannot be written: {text}. Free some space; nothing is lost"
+            )
+        if "readonly" in text or "unable to open" in text:
+            return IndexWriteError(self._folder, f"cannot be written: {text}. Check its permissions")
+        return IndexCorruptError(
+            self._folder, f"its {FILE_NAME} cannot be read ({text}). Run: detector index check"
+        )
+
+    def close(self) -> None:
+        """Disconnect; a writer leaves one plain file behind."""
+        with self._lock:
+            if self._writable:
+                try:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self._connection.execute("PRAGMA journal_mode = DELETE")
+                except sqlite3.DatabaseError:
+                    pass  # another reader is connected, or the disk is full: the WAL stays and is read
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block's changes as one commit, raising the generation by one.
+
+        Raises:
+            IndexWriteError: The disk is full or the folder cannot be written to; nothing changed.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self._connection.execute(
+                        "UPDATE fact SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'"
+                    )
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.DatabaseError as error:
+                raise self._translated(error) from error
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._translated(error) from error
+
+    def _number(self, query: str, values: Sequence[Any] = ()) -> int:
+        return int(self._rows(query, values)[0][0])
+
+    # Facts
+
+    @property
+    def generation(self) -> int:
+        """How many commits the index has seen."""
+        return self._number("SELECT value FROM fact WHERE key = 'generation'")
+
+    def fact(self, key: str) -> Any:
+        """Return a stored JSON value, or None."""
+        rows = self._rows("SELECT value FROM fact WHERE key = ?", (key,))
+        return json.loads(rows[0][0]) if rows else None
+
+    def set_fact(self, key: str, value: Any) -> None:
+        """Store a JSON value; call inside `transaction`."""
+        text = json.dumps(value, sort_keys=True)
+        self._rows("INSERT OR REPLACE INTO fact (key, value) VALUES (?, ?)", (key, text))
+
+    # References and occurrences
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many references, occurrences and rejected files there are."""
+        return (
+            self._number("SELECT count(*) FROM reference"),
+            self._number("SELECT count(*) FROM occurrence"),
+            self._number("SELECT count(*) FROM rejected"),
+        )
+
+    def reference_ids(self) -> list[int]:
+        """Return all ids, ascending."""
+        return [int(row[0]) for row in self._rows("SELECT id FROM reference ORDER BY id")]
+
+    def id_of(self, sha256: str) -> int | None:
+        """Return the id of the reference with this digest, or None."""
+        rows = self._rows("SELECT id FROM reference WHERE sha256 = ?", (sha256,))
+        return int(rows[0][0]) if rows else None
+
+    def reference(self, reference_id: int) -> ReferenceRecord | None:
+        """Return a reference, or None where there is none with this id."""
+        rows = self._rows(
+            "SELECT id, sha256, width, height, trim FROM reference WHERE id = ?", (reference_id,)
+        )
+        if not rows:
+            return None
+        number, sha256, width, height, trim = rows[0]
+        edges = tuple(float(v) for v in json.loads(trim)) if trim else (0.0, 0.0, 1.0, 1.0)
+        return ReferenceRecord(number, sha256, width, height, edges)  # type: ignore[arg-type]
+
+    def occurrences(self, reference_id: int) -> tuple[OccurrenceRecord, ...]:
+        """Return the occurrences of a reference, in the order they were added."""
+        columns = "path, size, mtime_ns, artist, title, licence, source, caption, extra"
+        rows = self._rows(
+            f"SELECT {columns} FROM occurrence WHERE reference_id = ? ORDER BY id", (reference_id,)
+        )
+        return tuple(
+            OccurrenceRecord(row[0], Credits(*row[3:8], extra=json.loads(row[8])), row[1], row[2])
+            for row in rows
+        )
+
+    def is_known(self, path: str, size: int, mtime_ns: int) -> bool:
+        """Say whether this occurrence, or its rejection, is recorded with this size and time of change."""
+        if size < 0 or mtime_ns == 0:
+            return False
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM occurrence WHERE path = ?1 AND size = ?2 AND mtime_ns = ?3) "
+            "OR EXISTS (SELECT 1 FROM rejected WHERE path = ?1 AND size = ?2 AND mtime_ns = ?3)"
+        )
+        return bool(self._number(query, (path, size, mtime_ns)))
+
+    def add_reference(
+        self, sha256: str, width: int, height: int, trim: tuple[float, float, float, float]
+    ) -> int:
+        """Insert a reference and return its id; call inside `transaction`."""
+        text = "" if trim == (0.0, 0.0, 1.0, 1.0) else json.dumps(trim)
+        with self._lock:
+            cursor = self._connection.execute(
+                "INSERT INTO reference (sha256, width, height, trim) VALUES (?, ?, ?, ?)",
+                (sha256, width, height, text),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def put_occurrence(self, reference_id: int, occurrence: OccurrenceRecord) -> int | None:
+        """Insert or replace the occurrence at a path; call inside `transaction`.
+
+        Returns:
+            The id of the reference that this path belonged to before, where that is another one.
+        """
+        rows = self._rows("SELECT reference_id FROM occurrence WHERE path = ?", (occurrence.path,))
+        before = int(rows[0][0]) if rows else None
+        named = occurrence.credits
+        values = (
+            reference_id,
+            occurrence.path,
+            occurrence.size,
+            occurrence.mtime_ns,
+            named.artist,
+            named.title,
+            named.licence,
+            named.source,
+            named.caption,
+            json.dumps(named.extra, ensure_ascii=False, sort_keys=True),
+        )
+        self._rows("DELETE FROM rejected WHERE path = ?", (occurrence.path,))
+        if before is not None:
+            self._rows("DELETE FROM occurrence WHERE path = ?", (occurrence.path,))
+        self._rows(
+            "INSERT INTO occurrence (reference_id, path, size, mtime_ns, artist, title, licence, source, "
+            "caption, extra) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+        return before if before != reference_id else None
+
+    def put_rejected(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
+        """Record a file that could not become a reference; call inside `transaction`."""
+        self._rows(
+            "INSERT OR REPLACE INTO rejected (path, reason, detail, size, mtime_ns) VALUES (?, ?, ?, ?, ?)",
+            (rejected.locator, rejected.reason, rejected.detail, size, mtime_ns),
+        )
+
+    def rejected(self, *, limit: int = -1) -> list[Rejected]:
+        """Return recorded rejections, by path."""
+        rows = self._rows("SELECT path, reason, detail FROM rejected ORDER BY path LIMIT ?", (limit,))
+        return [Rejected(*row) for row in rows]
+
+    def find_occurrences(
+        self, *, path: str | None = None, artist: str | None = None, source_contains: str | None = None
+    ) -> list[tuple[str, int]]:
+        """Return (path, reference id) of the occurrences that fit every given condition, by path.
+
+        Args:
+            path: An exact path, or a folder or shard that it lies in.
+            artist: An exact artist, whatever its case.
+            source_contains: A part of the source.
+        """
+        conditions, values = ["1"], []
+        if path is not None:
+            trunk = path.rstrip("/")
+            conditions.append("(path = ? OR substr(path, 1, ?) = ? OR substr(path, 1, ?) = ?)")
+            values += [trunk, len(trunk) + 1, trunk + "/", len(trunk) + 2, trunk + "::"]
+        if artist is not None:
+            conditions.append("artist = ? COLLATE NOCASE")
+            values.append(artist)
+        if source_contains is not None:
+            conditions.append("instr(source, ?) > 0")
+            values.append(source_contains)
+        query = f"SELECT path, reference_id FROM occurrence WHERE {' AND '.join(conditions)} ORDER BY path"
+        return [(str(row[0]), int(row[1])) for row in self._rows(query, values)]
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Delete occurrences and rejections by path; call inside `transaction`."""
+        for path in paths:
+            self._rows("DELETE FROM occurrence WHERE path = ?", (path,))
+            self._rows("DELETE FROM rejected WHERE path = ?", (path,))
+
+    def drop_orphans(self) -> list[str]:
+        """Delete references without an occurrence; call inside `transaction`. Returns their digests."""
+        where = "id NOT IN (SELECT reference_id FROM occurrence)"
+        digests = [str(row[0]) for row in self._rows(f"SELECT sha256 FROM reference WHERE {where}")]
+        self._rows(f"DELETE FROM reference WHERE {where}")
+        return digests
+
+    def digests(self) -> set[str]:
+        """Return the digests of all references."""
+        return {str(row[0]) for row in self._rows("SELECT sha256 FROM reference")}
+
+    # Segments
+
+    def segments(self, descriptor: str | None = None) -> list[SegmentRecord]:
+        """Return the segments (of one descriptor), oldest first."""
+        query = "SELECT id, descriptor, file, rows, sha256 FROM segment WHERE ?1 IS NULL OR descriptor = ?1 ORDER BY id"
+        return [SegmentRecord(*row) for row in self._rows(query, (descriptor,))]
+
+    def add_segment(self, descriptor: str, file: str, rows: int, sha256: str) -> None:
+        """Name a segment whose bytes are on disk; call inside `transaction`."""
+        self._rows(
+            "INSERT INTO segment (descriptor, file, rows, sha256) VALUES (?, ?, ?, ?)",
+            (descriptor, file, rows, sha256),
+        )
+
+    def drop_segments(self, ids: Iterable[int]) -> None:
+        """Forget segments; call inside `transaction`."""
+        for number in ids:
+            self._rows("DELETE FROM segment WHERE id = ?", (number,))
+
+    # Care
+
+    def problems(self) -> list[str]:
+        """Return what SQLite's own integrity check and the foreign keys complain of."""
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
+        found += [
+            f"{row[0]} row {row[1]} names no {row[2]}" for row in self._rows("PRAGMA foreign_key_check")
+        ]
+        return found
+
+    def vacuum(self) -> None:
+        """Rewrite the file without its free pages."""
+        self._rows("VACUUM")

@@ -1,0 +1,315 @@
+"""Path, bytes, PIL image or array → one safe upright RGB picture, and its content hash.
+
+Everything downstream sees a `Picture` of at most `WORKING_SIDE` pixels on its long side, decoded once.
+A JPEG is decoded by libjpeg's scaled inverse DCT ("draft"), never at full size when a smaller one does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from index.errors import UnreadableImageError
+
+WORKING_SIDE = 512
+"""Long side, in pixels, of the picture that descriptors see; smaller pictures stay as they are."""
+
+DRAFT_SIDE = 400
+"""A JPEG may be decoded at any scale whose long side is still at least this: at 4000×3000, 500×375."""
+
+MAX_PIXELS = 178_956_970
+"""Default limit against decompression bombs: twice Pillow's own warning limit, where Pillow refuses too."""
+
+MAX_BYTES = 512 * 1024 * 1024
+"""Default limit on an encoded file."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
+)
+"""File name endings that a folder scan takes for pictures."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "MPO", "PPM")
+"""Decoders that may run. Pillow's others (EPS starts a program, …) never see a byte."""
+
+ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
+"""What `read_image` takes: a path, an encoded file's bytes, a PIL image, or an array (see `from_array`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright RGB picture at working size.
+
+    Attributes:
+        pixels: uint8, (H, W, 3), RGB, C-contiguous, long side at most `WORKING_SIDE`.
+        width: Width of the original after EXIF rotation, in pixels.
+        height: Height of the original after EXIF rotation, in pixels.
+        sha256: Hex digest of the file's bytes; of mode, size and pixels where there was no file.
+        format: Pillow's name of the format, ``""`` where there was no file.
+        trim: Fractions (left, top, right, bottom) of the original kept by `trim_border`; (0, 0, 1, 1) otherwise.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    sha256: str
+    format: str
+    trim: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    def mirrored(self) -> Picture:
+        """Return the picture flipped left to right."""
+        return replace(self, pixels=np.ascontiguousarray(self.pixels[:, ::-1]))
+
+    def to_pil(self) -> Image.Image:
+        """Return the working pixels as an RGB PIL image."""
+        return Image.fromarray(self.pixels)
+
+
+def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a regular file whole, never waiting on a pipe, socket or device.
+
+    Raises:
+        UnreadableImageError: Reason ``missing``, ``permission_denied``, ``is_a_directory``, ``not_a_file``,
+            ``too_large``, ``empty`` or ``read_error``.
+    """
+    name = os.fspath(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableImageError(name, "is_a_directory")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImageError(name, "not_a_file", "a socket, pipe or device")
+        if status.st_size > max_bytes:
+            raise UnreadableImageError(name, "too_large", f"{status.st_size} bytes, limit {max_bytes}")
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise UnreadableImageError(name, "missing") from error
+    except PermissionError as error:
+        raise UnreadableImageError(name, "permission_denied") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableImageError(name, "read_error", str(error)) from error
+    if not data:
+        raise UnreadableImageError(name, "empty", "0 bytes")
+    return data
+
+
+def read_image(
+    source: ImageInput,
+    *,
+    locator: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    trim_border: bool = False,
+) -> Picture:
+    """Read one picture, upright, RGB, at working size.
+
+    Args:
+        source: A path, encoded bytes, a PIL image, or an array (`from_array` says which).
+        locator: Name for error messages; a path names itself.
+        max_pixels: Larger pictures are refused before a pixel is decoded.
+        max_bytes: Larger files are refused before they are read.
+        trim_border: Cut off the white bands that img2dataset pads to a square.
+
+    Raises:
+        UnreadableImageError: With one of the reasons of `read_bytes`, or ``not_an_image``, ``truncated``,
+            ``corrupt``, ``too_many_pixels``, ``unsupported_array``.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        name = locator or os.fspath(source)
+        picture = _decode(read_bytes(source, max_bytes=max_bytes), name, max_pixels)
+    elif isinstance(source, bytes):
+        name = locator or "<bytes>"
+        if not source:
+            raise UnreadableImageError(name, "empty", "0 bytes")
+        picture = _decode(source, name, max_pixels)
+    elif isinstance(source, Image.Image):
+        picture = _from_pil(source, locator or "<image>", max_pixels)
+    else:
+        picture = from_array(source, locator=locator or "<array>", max_pixels=max_pixels)
+    return _trimmed(picture) if trim_border else picture
+
+
+def from_array(array: NDArray[Any], *, locator: str = "<array>", max_pixels: int = MAX_PIXELS) -> Picture:
+    """Make a picture from an array.
+
+    Args:
+        array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; uint8 0–255, uint16 0–65535, bool, or
+            floating point 0–1.
+
+    Raises:
+        UnreadableImageError: Reason ``unsupported_array`` or ``too_many_pixels``.
+    """
+    values = np.asarray(array)
+    shape_fits = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))
+    if not shape_fits or 0 in values.shape:
+        detail = f"shape {values.shape}; need (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        raise UnreadableImageError(locator, "unsupported_array", detail)
+    if values.dtype == np.uint16:
+        values = (values >> 8).astype(np.uint8)
+    elif values.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    elif np.issubdtype(values.dtype, np.floating):
+        if not np.isfinite(values).all():
+            raise UnreadableImageError(locator, "unsupported_array", "holds NaN or infinity")
+        values = (np.clip(values, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    elif values.dtype != np.uint8:
+        detail = f"dtype {values.dtype}; need uint8, uint16, bool or floats in 0–1"
+        raise UnreadableImageError(locator, "unsupported_array", detail)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    return _from_pil(Image.fromarray(np.ascontiguousarray(values)), locator, max_pixels)
+
+
+def _from_pil(image: Image.Image, locator: str, max_pixels: int) -> Picture:
+    if image.width * image.height > max_pixels:
+        raise _too_many_pixels(image, locator, max_pixels)
+    try:
+        upright = _to_working(image)
+        content = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _decoder_error(locator, error) from error
+    return _picture(upright, _upright_size(image), content, image.format or "")
+
+
+def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise _too_many_pixels(image, locator, max_pixels)
+            size = _upright_size(image)
+            image_format = image.format or ""
+            if image_format in ("JPEG", "MPO"):
+                # Pillow's draft keeps both sides at least as asked; the longer one is what counts here.
+                longest = max(image.size)
+                wanted = [max(1, DRAFT_SIDE * side // longest) for side in image.size]
+                image.draft(None, (wanted[0], wanted[1]))
+            upright = _to_working(image)
+    except UnreadableImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError(locator, "too_many_pixels", str(error)) from error
+    except MemoryError as error:
+        raise UnreadableImageError(locator, "too_many_pixels", "out of memory while decoding") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(locator, "not_an_image", _head(data)) from error
+    # Decoders meet hostile bytes: whatever they raise says that this one image cannot be read.
+    except Exception as error:
+        raise _decoder_error(locator, error) from error
+    return _picture(upright, size, hashlib.sha256(data).hexdigest(), image_format)
+
+
+def _picture(image: Image.Image, size: tuple[int, int], sha256: str, image_format: str) -> Picture:
+    return Picture(np.asarray(image, dtype=np.uint8), size[0], size[1], sha256, image_format)
+
+
+def _too_many_pixels(image: Image.Image, locator: str, max_pixels: int) -> UnreadableImageError:
+    detail = f"{image.width}×{image.height}, limit {max_pixels} pixels"
+    return UnreadableImageError(locator, "too_many_pixels", detail)
+
+
+def _decoder_error(locator: str, error: Exception) -> UnreadableImageError:
+    text = str(error)
+    reason = "truncated" if "truncated" in text or isinstance(error, EOFError) else "corrupt"
+    return UnreadableImageError(locator, reason, text[:200])
+
+
+def _head(data: bytes) -> str:
+    return "begins with " + data[:8].hex(" ")
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    orientation = _orientation(image)
+    return (image.height, image.width) if orientation in (5, 6, 7, 8) else (image.width, image.height)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    # A garbled EXIF block must not make a readable picture unreadable.
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _to_working(image: Image.Image) -> Image.Image:
+    """Decode, flatten, shrink and turn: RGB, long side at most `WORKING_SIDE`."""
+    orientation = _orientation(image)
+    image.load()
+    rgb = _shrunk(_flattened(image))
+    turn = _TURNS.get(orientation)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    longest = max(image.size)
+    if longest <= WORKING_SIDE:
+        return image
+    width, height = (max(1, round(side * WORKING_SIDE / longest)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """Any mode → RGB: alpha over white, 16-bit and float scaled to 8 bits."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        top = float(values.max(initial=0.0))
+        scale = (
+            1.0
+            if image.mode == "F" and top <= 1.0
+            else 255.0
+            if top <= 255.0 and image.mode != "I;16"
+            else 65535.0
+        )
+        eight_bit = np.clip(values / scale * 255.0, 0, 255).astype(np.uint8)
+        return Image.fromarray(eight_bit).convert("RGB")
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    if has_alpha:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _trimmed(picture: Picture) -> Picture:
+    """Cut the white bands of img2dataset's ``resize_mode=border``: a square picture, equal bands on two sides."""
+    pixels = picture.pixels
+    height, width = pixels.shape[:2]
+    if abs(height - width) > 1:
+        return picture
+    white = pixels.min(axis=2) >= 250
+    for axis, size in ((1, height), (0, width)):
+        full = white.all(axis=axis)
+        kept = np.flatnonzero(~full)
+        if kept.size == 0:
+            return picture
+        first, last = int(kept[0]), int(kept[-1]) + 1
+        bands = first, size - last
+        if min(bands) >= 2 and abs(bands[0] - bands[1]) <= 3 and last - first >= size // 8:
+            low, high = first / size, last / size
+            if axis == 1:
+                trim, cut = (0.0, low, 1.0, high), pixels[first:last]
+            else:
+                trim, cut = (low, 0.0, high, 1.0), pixels[:, first:last]
+            return replace(picture, pixels=np.ascontiguousarray(cut), trim=trim)
+    return picture

@@ -1,0 +1,750 @@
+"""`ReferenceIndex`: one index folder, created, opened, added to, removed from, searched and checked here.
+
+The only writer of an index folder. DESIGN section 3 has the layout and the invariants; `index.catalog` holds the
+commit point. Longer than 400 lines because every write to the folder must be in one place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index import descriptors as registry
+from index.catalog import FILE_NAME as CATALOG_FILE
+from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord
+from index.descriptors import Descriptor, DescriptorSpec, Kind
+from index.errors import (
+    DescriptorError,
+    IndexCorruptError,
+    IndexFolderError,
+    IndexLockedError,
+    IndexMissingError,
+    IndexVersionError,
+    IndexWriteError,
+    UsageError,
+)
+from index.images import Picture
+from index.items import Rejected
+from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
+from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
+from index.thumbnails import Thumbnails
+from index.vectors import BitStore, LocalStore, UnitStore, open_store
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+LOCK_FILE = "writer.lock"
+_OURS = {MANIFEST, CATALOG_FILE, THUMBNAIL_FILE, LOCK_FILE, "vectors", "ann"}
+
+PER_DESCRIPTOR = 20
+"""References that each descriptor may propose."""
+
+FUSION_CONSTANT = 60.0
+"""k of reciprocal rank fusion (Cormack et al. 2009, https://doi.org/10.1145/1571941.1572114)."""
+
+NEAR_DUPLICATE_PDQ = 31
+"""PDQ distance up to which two references count as near-duplicates: the field's standard bound, of 256 bits."""
+
+MERGE_ABOVE = 24
+"""Small segments of one descriptor that a writer leaves standing before it merges them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewReference:
+    """A described picture on its way into an index.
+
+    Attributes:
+        rows: By descriptor name; None where the digest was known already and nothing was described.
+        thumbnail: WebP bytes, or None.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    occurrence: OccurrenceRecord
+    rows: dict[str, NDArray[Any]] | None
+    thumbnail: bytes | None = None
+    trim: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A picture described for searching.
+
+    Attributes:
+        picture: The picture.
+        rows: By descriptor name: its row and its mirror image's row, each (0 or 1, width).
+        features: Its local features; None where the index has none.
+    """
+
+    picture: Picture
+    rows: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+    features: Features | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A search hit: nothing is verified yet.
+
+    Attributes:
+        similarities: Best of both mirror states, by descriptor: 1 - distance / bits, or cosine.
+        mirrored: The state in which it is most alike.
+        vote: What local features say, or None.
+        fused: Reciprocal rank fusion over descriptors; only its order means something.
+    """
+
+    reference_id: int
+    similarities: dict[str, float]
+    mirrored: bool
+    vote: Vote | None
+    fused: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What `detector index info` shows."""
+
+    path: str
+    format_version: int
+    generation: int
+    references: int
+    occurrences: int
+    rejected: int
+    descriptors: tuple[DescriptorSpec, ...]
+    rows: dict[str, int] = field(default_factory=dict)
+    bytes_on_disk: int = 0
+    thumbnails: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "descriptors"}
+        return {**values, "descriptors": [spec.to_dict() for spec in self.descriptors]}
+
+
+class ReferenceIndex:
+    """An index folder. Use `create` or `open`; readers may share it between threads."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], *, lock: Any, device: str | None) -> None:
+        """Used by `create` and `open`."""
+        self.path = path
+        self._manifest = manifest
+        self._lock = lock
+        self._device = device
+        self._guard = threading.RLock()
+        self._stores: dict[str, BitStore | UnitStore | LocalStore] = {}
+        self._descriptors: dict[str, Descriptor] | None = None
+        self.specs = tuple(DescriptorSpec.from_dict(d) for d in manifest["descriptors"])
+        writable = lock is not None
+        self._catalog = Catalog(path, writable=writable, create=writable)
+        self._thumbnails = Thumbnails(path, writable=writable and bool(manifest.get("thumbnails", True)))
+        self._rejected_buffer: list[tuple[Rejected, int, int]] = []
+        if writable:
+            self._sweep()
+
+    # Opening and closing
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        descriptors: Sequence[str] = registry.DEFAULT_DESCRIPTORS,
+        thumbnails: bool = True,
+        device: str | None = None,
+    ) -> ReferenceIndex:
+        """Make an index folder and open it for writing.
+
+        Raises:
+            UsageError: There is something else at this path.
+            DescriptorError: A descriptor is unknown, or its weights are missing.
+            IndexWriteError: The folder cannot be made.
+        """
+        folder = Path(path)
+        if (folder / MANIFEST).exists():
+            raise UsageError(
+                f"{folder}: an index is there already. Add to it: detector index add … --out {folder}"
+            )
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file. Name a folder for the index")
+        if folder.is_dir() and any(entry.name not in _OURS for entry in folder.iterdir()):
+            raise UsageError(f"{folder}: holds other files. Name a new or empty folder for the index")
+        made = [registry.create(name, device=device) for name in descriptors]
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "kind": "replication-detector index",
+            "descriptors": [d.spec.to_dict() for d in made],
+            "thumbnails": thumbnails,
+        }
+        with _write_errors(folder):
+            (folder / "vectors").mkdir(parents=True, exist_ok=True)
+            lock = _acquire(folder)
+            try:
+                text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+                index = cls(folder, manifest, lock=lock, device=device)
+                _write_atomically(folder / MANIFEST, text.encode())
+            except BaseException:
+                lock.release()
+                raise
+        index._descriptors = {d.spec.name: d for d in made}
+        return index
+
+    @classmethod
+    def open(cls, path: str | Path, *, writable: bool = False, device: str | None = None) -> ReferenceIndex:
+        """Open an index folder.
+
+        Args:
+            path: The folder.
+            writable: Take the writer's lock, to add, remove or compact.
+            device: Where neural descriptors run; None chooses.
+
+        Raises:
+            IndexMissingError: There is no index here.
+            IndexVersionError: It has a format of a newer version.
+            IndexCorruptError: Its manifest or catalogue cannot be read.
+            IndexLockedError: Another process is writing to it.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        if not writable:
+            return cls(folder, manifest, lock=None, device=device)
+        with _write_errors(folder):
+            lock = _acquire(folder)
+            try:
+                return cls(folder, manifest, lock=lock, device=device)
+            except BaseException:
+                lock.release()
+                raise
+
+    def close(self) -> None:
+        """Close files and, for a writer, give the lock back."""
+        self._catalog.close()
+        self._thumbnails.close()
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK_FILE).write_text("", encoding="utf-8")
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> ReferenceIndex:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def descriptors(self) -> dict[str, Descriptor]:
+        """Return the index's descriptors by name, checked against its manifest.
+
+        Raises:
+            DescriptorError: This version, or the weights found, would give other rows than those stored.
+        """
+        with self._guard:
+            if self._descriptors is None:
+                made: dict[str, Descriptor] = {}
+                for spec in self.specs:
+                    descriptor = registry.create(spec.name, device=self._device)
+                    if descriptor.spec != spec:
+                        raise DescriptorError(spec.name, _difference(self.path, spec, descriptor.spec))
+                    made[spec.name] = descriptor
+                self._descriptors = made
+            return self._descriptors
+
+    # Writing
+
+    def _must_write(self) -> None:
+        if self._lock is None:
+            raise UsageError(f"{self.path}: was opened for reading. Open it with writable=True")
+
+    def is_known(self, path: str, size: int, mtime_ns: int) -> bool:
+        """Say whether an occurrence was added, or rejected, with this size and time of change."""
+        return self._catalog.is_known(path, size, mtime_ns)
+
+    def digests(self) -> set[str]:
+        """Return the SHA-256 digests of all references."""
+        return self._catalog.digests()
+
+    def reject(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
+        """Record a file that cannot become a reference; committed with the next `add`."""
+        self._rejected_buffer.append((rejected, size, mtime_ns))
+
+    def add(self, batch: Sequence[NewReference]) -> int:
+        """Add described pictures in one commit; the same picture at another path is one more occurrence.
+
+        Returns:
+            How many new references there are.
+
+        Raises:
+            IndexWriteError: The disk is full or the folder cannot be written to. Nothing was added.
+        """
+        self._must_write()
+        thumbnails = [(new.sha256, new.thumbnail) for new in batch if new.thumbnail is not None]
+        fresh: list[tuple[int, dict[str, NDArray[Any]]]] = []
+        with _write_errors(self.path):
+            if thumbnails:
+                self._thumbnails.put(thumbnails)
+            with self._catalog.transaction():
+                for new in batch:
+                    number = self._catalog.id_of(new.sha256)
+                    if number is None:
+                        if new.rows is None:
+                            raise IndexCorruptError(self.path, f"{new.sha256} came without its rows")
+                        number = self._catalog.add_reference(new.sha256, new.width, new.height, new.trim)
+                        fresh.append((number, new.rows))
+                    self._catalog.put_occurrence(number, new.occurrence)
+                for rejected, size, mtime_ns in self._rejected_buffer:
+                    self._catalog.put_rejected(rejected, size=size, mtime_ns=mtime_ns)
+                for spec in self.specs:
+                    self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
+                self._catalog.drop_orphans()
+        self._rejected_buffer.clear()
+        with self._guard:
+            self._stores.clear()
+        return len(fresh)
+
+    def _append(self, spec: DescriptorSpec, described: Sequence[tuple[int, NDArray[Any]]]) -> None:
+        rows = [array for _, array in described if len(array)]
+        if not rows:
+            return
+        dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
+        owners = np.repeat([number for number, _ in described], [len(array) for _, array in described])
+        self._write_segment(spec.name, np.concatenate(rows).astype(dtype), owners.astype(np.int64))
+
+    def _write_segment(self, descriptor: str, rows: NDArray[Any], owners: NDArray[np.int64]) -> None:
+        folder = self.path / "vectors"
+        stem = f"{_slug(descriptor)}-{self._next_number(descriptor):06d}"
+        for suffix, array in ((".npy", rows), (".ids.npy", owners)):
+            with (folder / (stem + suffix)).open("wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+                stream.flush()
+                os.fsync(stream.fileno())
+        _sync_folder(folder)
+        digest = _file_digest(folder / f"{stem}.npy", folder / f"{stem}.ids.npy")
+        self._catalog.add_segment(descriptor, f"{stem}.npy", len(rows), digest)
+
+    def _next_number(self, descriptor: str) -> int:
+        start = _slug(descriptor) + "-"
+        used = [
+            int(entry.name[len(start) :].split(".", 1)[0])
+            for entry in (self.path / "vectors").iterdir()
+            if re.fullmatch(re.escape(start) + r"\d{6,}(\.ids)?\.npy", entry.name)
+        ]
+        return max(used, default=0) + 1
+
+    def _sweep(self) -> None:
+        """Delete what no commit names: the traces of a writer that was killed."""
+        named = {segment.file for segment in self._catalog.segments()}
+        folder = self.path / "vectors"
+        folder.mkdir(exist_ok=True)
+        for entry in folder.glob("*.npy"):
+            if entry.name.replace(".ids.npy", ".npy") not in named:
+                # On Windows a reader may still have it open: the next writer sweeps again.
+                with contextlib.suppress(PermissionError):
+                    entry.unlink()
+
+    def remove(
+        self,
+        *,
+        path: str | None = None,
+        artist: str | None = None,
+        source_contains: str | None = None,
+        erase: bool = False,
+    ) -> tuple[int, int]:
+        """Forget occurrences that fit every given condition; a reference with none left is gone from search.
+
+        Args:
+            path: An exact path, or a folder or shard.
+            artist: An exact artist, whatever its case.
+            source_contains: A part of the source.
+            erase: Overwrite rows and thumbnails of gone references at once, not at the next `compact`.
+
+        Returns:
+            How many occurrences, and how many references, are gone.
+
+        Raises:
+            UsageError: No condition was given.
+        """
+        self._must_write()
+        if path is None and artist is None and source_contains is None:
+            raise UsageError("remove needs a path, an artist or a part of a source")
+        found = self._catalog.find_occurrences(path=path, artist=artist, source_contains=source_contains)
+        with _write_errors(self.path), self._catalog.transaction():
+            self._catalog.forget(p for p, _ in found)
+            gone = self._catalog.drop_orphans()
+        with self._guard:
+            self._stores.clear()
+        if erase and gone:
+            self.compact()
+        return len(found), len(gone)
+
+    def compact(self) -> int:
+        """Rewrite segments without rows of gone references, merged; erase their thumbnails.
+
+        Returns:
+            How many rows were erased.
+        """
+        self._must_write()
+        erased = 0
+        with _write_errors(self.path):
+            for spec in self.specs:
+                erased += self._merge(spec, only_live=True)
+            self._thumbnails.keep_only(self._catalog.digests())
+            self._sweep()
+            self._catalog.vacuum()
+        return erased
+
+    def merge_small_segments(self) -> None:
+        """Merge segments where a long build left many; called at the end of one."""
+        self._must_write()
+        with _write_errors(self.path):
+            for spec in self.specs:
+                if len(self._catalog.segments(spec.name)) > MERGE_ABOVE:
+                    self._merge(spec, only_live=False)
+            self._sweep()
+
+    def _merge(self, spec: DescriptorSpec, *, only_live: bool) -> int:
+        segments = self._catalog.segments(spec.name)
+        rows, owners = self._load(spec)
+        live = np.isin(owners, np.asarray(self._catalog.reference_ids(), np.int64))
+        dead = int((~live).sum())
+        if len(segments) <= 1 and not (only_live and dead):
+            return 0
+        with self._catalog.transaction():
+            if live.any():
+                self._write_segment(spec.name, rows[live], owners[live])
+            self._catalog.drop_segments(segment.id for segment in segments)
+        return dead
+
+    # Reading
+
+    @property
+    def generation(self) -> int:
+        """How many commits this index had seen when it was opened (a reader), or has seen (the writer)."""
+        return self._catalog.generation
+
+    def __len__(self) -> int:
+        return self._catalog.counts()[0]
+
+    def _load(self, spec: DescriptorSpec) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        rows, owners = [], []
+        folder = self.path / "vectors"
+        for segment in self._catalog.segments(spec.name):
+            try:
+                mapped = np.load(folder / segment.file, mmap_mode="r", allow_pickle=False)
+                ids = np.load(folder / segment.file.replace(".npy", ".ids.npy"), allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise IndexCorruptError(
+                    self.path,
+                    f"segment {segment.file} cannot be read. Run: detector index check --index {self.path}",
+                ) from error
+            if len(mapped) != segment.rows or len(ids) != segment.rows or mapped.shape[1:] != (spec.width,):
+                raise IndexCorruptError(
+                    self.path,
+                    f"segment {segment.file} has another shape than was committed. "
+                    f"Run: detector index check --index {self.path}",
+                )
+            rows.append(mapped)
+            owners.append(ids)
+        if not rows:
+            dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
+            return np.zeros((0, spec.width), dtype), np.zeros(0, np.int64)
+        return np.concatenate(rows), np.concatenate(owners).astype(np.int64)
+
+    def store(self, name: str) -> BitStore | UnitStore | LocalStore:
+        """Return the searchable store of a descriptor, made on first use.
+
+        Raises:
+            DescriptorError: The index lacks this descriptor.
+        """
+        with self._guard:
+            if name not in self._stores:
+                spec = self.spec(name)
+                rows, owners = self._load(spec)
+                live = np.isin(owners, np.asarray(self._catalog.reference_ids(), np.int64))
+                if not live.all():
+                    rows, owners = rows[live], owners[live]
+                self._stores[name] = open_store(spec.kind, rows, owners)
+            return self._stores[name]
+
+    def spec(self, name: str) -> DescriptorSpec:
+        """Return the spec of a descriptor of this index.
+
+        Raises:
+            DescriptorError: The index lacks this descriptor.
+        """
+        for spec in self.specs:
+            if spec.name == name:
+                return spec
+        names = ", ".join(s.name for s in self.specs)
+        raise DescriptorError(
+            name, f"is not in {self.path}, which has {names}. Build it anew with --descriptors {names},{name}"
+        )
+
+    def describe(self, pictures: Sequence[Picture]) -> list[Query]:
+        """Describe pictures for `search`, with every descriptor of this index and in both mirror states."""
+        rows: list[dict[str, tuple[NDArray[Any], NDArray[Any]]]] = [{} for _ in pictures]
+        features: list[Features | None] = [None] * len(pictures)
+        for spec in self.specs:
+            if spec.kind is Kind.LOCAL:
+                features = [extract(picture, max_features=MAX_QUERY_FEATURES) for picture in pictures]
+                continue
+            descriptor = self.descriptors()[spec.name]
+            both = zip(descriptor.describe(pictures), descriptor.describe_mirrored(pictures), strict=True)
+            for number, pair in enumerate(both):
+                rows[number][spec.name] = pair
+        return [Query(p, r, f) for p, r, f in zip(pictures, rows, features, strict=True)]
+
+    def search(self, query: Query, *, k: int = 20) -> list[Candidate]:
+        """Find the references most alike, over all descriptors and both mirror states.
+
+        Args:
+            query: From `describe`.
+            k: At most this many.
+
+        Returns:
+            Candidates, best fused rank first. Nothing is verified.
+        """
+        fused: dict[int, float] = {}
+        similarities: dict[int, dict[str, float]] = {}
+        mirrored: dict[int, tuple[float, bool]] = {}
+        votes: dict[int, Vote] = {}
+
+        def rank(number: int, place: int) -> None:
+            fused[number] = fused.get(number, 0.0) + 1.0 / (FUSION_CONSTANT + place)
+
+        for spec in self.specs:
+            store = self.store(spec.name)
+            if isinstance(store, LocalStore):
+                found = vote(query.features, store)[:PER_DESCRIPTOR] if query.features is not None else []
+                for place, cast in enumerate(found, start=1):
+                    rank(cast.reference_id, place)
+                    votes[cast.reference_id] = cast
+                continue
+            best: dict[int, tuple[float, bool]] = {}
+            for is_mirrored, row in enumerate(query.rows[spec.name]):
+                if not len(row):
+                    continue
+                values, ids = store.search(row, PER_DESCRIPTOR)
+                for value, number in zip(values[0].tolist(), ids[0].tolist(), strict=True):
+                    if number >= 0 and value > best.get(number, (-np.inf, False))[0]:
+                        best[number] = (value, bool(is_mirrored))
+            order = sorted(best, key=lambda n: (-best[n][0], n))
+            for place, number in enumerate(order[:PER_DESCRIPTOR], start=1):
+                value, state = best[number]
+                rank(number, place)
+                similarities.setdefault(number, {})[spec.name] = value
+                if value > mirrored.get(number, (-np.inf, False))[0]:
+                    mirrored[number] = (value, state)
+        candidates = []
+        for number in sorted(fused, key=lambda n: (-fused[n], n))[:k]:
+            cast = votes.get(number)
+            state = cast.mirrored if cast is not None else mirrored[number][1]
+            candidates.append(Candidate(number, similarities.get(number, {}), state, cast, fused[number]))
+        return candidates
+
+    def reference(self, reference_id: int) -> tuple[ReferenceRecord, tuple[OccurrenceRecord, ...]] | None:
+        """Return a reference and its occurrences, or None where it is gone."""
+        record = self._catalog.reference(reference_id)
+        return None if record is None else (record, self._catalog.occurrences(reference_id))
+
+    def thumbnail(self, reference_id: int) -> bytes | None:
+        """Return a reference's thumbnail as WebP, or None."""
+        record = self._catalog.reference(reference_id)
+        return None if record is None else self._thumbnails.get(record.sha256)
+
+    def rejected(self, *, limit: int = -1) -> list[Rejected]:
+        """Return the files that could not become references, by path."""
+        return self._catalog.rejected(limit=limit)
+
+    def near_duplicates(self, reference_id: int) -> int:
+        """Count the other references within `NEAR_DUPLICATE_PDQ` of this one, mirror images not counted."""
+        names = {spec.name for spec in self.specs}
+        if "pdq" not in names:
+            return 0
+        store = self.store("pdq")
+        if not isinstance(store, BitStore):
+            return 0
+        found = {i for row in store.rows_of(reference_id) for i, _ in store.within(row, NEAR_DUPLICATE_PDQ)}
+        return len(found - {reference_id})
+
+    def info(self) -> IndexInfo:
+        """Return what this index is and holds."""
+        references, occurrences, rejected = self._catalog.counts()
+        rows = {spec.name: sum(s.rows for s in self._catalog.segments(spec.name)) for spec in self.specs}
+        size = sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file())
+        return IndexInfo(
+            path=str(self.path),
+            format_version=int(self._manifest["format_version"]),
+            generation=self.generation,
+            references=references,
+            occurrences=occurrences,
+            rejected=rejected,
+            descriptors=self.specs,
+            rows=rows,
+            bytes_on_disk=size,
+            thumbnails=bool(self._manifest.get("thumbnails", True)),
+        )
+
+    def check(self) -> list[str]:
+        """Compare every part with what was committed.
+
+        Returns:
+            One sentence a problem; empty where all is well.
+        """
+        problems = self._catalog.problems()
+        folder = self.path / "vectors"
+        live = np.asarray(self._catalog.reference_ids(), np.int64)
+        for spec in self.specs:
+            covered = np.zeros(0, np.int64)
+            for segment in self._catalog.segments(spec.name):
+                path = folder / segment.file
+                ids_path = folder / segment.file.replace(".npy", ".ids.npy")
+                try:
+                    digest = _file_digest(path, ids_path)
+                except OSError as error:
+                    problems.append(f"segment {segment.file} cannot be read: {error}")
+                    continue
+                if digest != segment.sha256:
+                    problems.append(f"segment {segment.file} is not what was committed (digest differs)")
+                    continue
+                covered = np.concatenate([covered, np.load(ids_path, allow_pickle=False)])
+            missing = np.setdiff1d(live, covered)
+            if spec.kind is Kind.UNIT and len(missing):
+                problems.append(
+                    f"{len(missing)} references have no {spec.name} row, the first is {missing[0]}"
+                )
+        if self._manifest.get("thumbnails", True):
+            bare = self._catalog.digests() - self._thumbnails.digests()
+            if bare:
+                problems.append(f"{len(bare)} references have no thumbnail")
+        return problems
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if not folder.exists():
+            raise IndexMissingError(
+                folder, f"no such index. Build one: detector index build PICTURES --out {folder}"
+            ) from error
+        raise IndexMissingError(
+            folder,
+            f"is no index (it has no {MANIFEST}). Build one: detector index build PICTURES --out {folder}",
+        ) from error
+    except NotADirectoryError as error:
+        raise IndexMissingError(folder, "is a file, not an index folder") from error
+    except PermissionError as error:
+        raise IndexFolderError(folder, "cannot be read: permission denied") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise IndexCorruptError(folder, f"its {MANIFEST} cannot be read: {error}") from error
+    try:
+        manifest = json.loads(text)
+        version = int(manifest["format_version"])
+        if version > FORMAT_VERSION:
+            raise IndexVersionError(folder, version, FORMAT_VERSION)
+        for values in manifest["descriptors"]:
+            DescriptorSpec.from_dict(values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
+    return dict(manifest)
+
+
+def _difference(path: Path, stored: DescriptorSpec, found: DescriptorSpec) -> str:
+    if stored.weights_digest != found.weights_digest:
+        return (
+            f"{path} was built with other weights (SHA-256 {stored.weights_digest[:12]}…, found "
+            f"{found.weights_digest[:12]}…). Use the same weights, or build the index anew"
+        )
+    if stored.version != found.version:
+        return (
+            f"{path} was built with version {stored.version} of it, this is version {found.version}. "
+            "Build the index anew, or install the version that built it"
+        )
+    return f"{path} was built with other preprocessing. Build the index anew"
+
+
+def _acquire(folder: Path) -> Any:
+    from filelock import FileLock, Timeout
+
+    lock_path = folder / LOCK_FILE
+    # The lock is on a file of its own so that its holder can be read from the other one.
+    lock = FileLock(str(lock_path) + ".held", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        holder = ""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            holder = lock_path.read_text(encoding="utf-8").strip()
+        raise IndexLockedError(
+            folder, f"is being written to by another process ({holder or 'unknown'}). Wait for it, or stop it"
+        ) from error
+    command = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    lock_path.write_text(
+        f"process {os.getpid()} on {socket.gethostname()}, {command}, since {started}", encoding="utf-8"
+    )
+    return lock
+
+
+_OURS.add(LOCK_FILE + ".held")
+
+
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise IndexWriteError(
+            folder,
+            f"cannot be written: {error.strerror or error}. Check permissions and free space; what was "
+            "committed is kept, and the same command goes on from there",
+        ) from error
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle on a folder to flush
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _file_digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _slug(descriptor: str) -> str:
+    if re.fullmatch(r"[a-z0-9]{1,20}", descriptor):
+        return descriptor
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", descriptor)[:40].strip("_")
+    return f"{readable}-{hashlib.sha256(descriptor.encode()).hexdigest()[:8]}"
