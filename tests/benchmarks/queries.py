@@ -1,4 +1,4 @@
-"""Makes queries with known truth from a folder of pictures: edits of half of them, and the other half unedited.
+"""Makes queries with known truth from a folder of pictures: edits of half of them, the other half unedited.
 
 python tests/benchmarks/queries.py PICTURES OUT   writes OUT/references/ (links), OUT/queries/, OUT/truth.csv
 """
