@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from detector.detail import has_too_little_detail
+from detector.geometry import chance_of
 from detector.report import ImageReport, Match, Occurrence, Reference, Verdict, verdict_of_level
 from detector.rights import Policy, judge
 from detector.scoring import ScoringModel, shipped_model
 from detector.verify import Verified, Verifier
 from index.build import build_index
+from index.calibration import MIN_P_VALUE
 from index.errors import UnreadableImageError
 from index.images import ImageInput, read_image
 from index.reference_index import Candidate, Query, ReferenceIndex
@@ -196,6 +198,14 @@ class Detector:
         )
         return judge(report, self.policy)
 
+    def _p_value(self, candidate: Candidate, verified: Verified) -> float | None:
+        """The smallest over descriptors and geometry, times their number (Bonferroni): an upper bound."""
+        chances = list(self.index.p_values(candidate).values())
+        evidence = verified.evidence
+        if evidence.inliers is not None and evidence.matches is not None:
+            chances.append(chance_of(evidence.matches, evidence.inliers, references=self.index.size))
+        return max(MIN_P_VALUE, min(1.0, min(chances) * len(chances))) if chances else None
+
     def _match(self, candidate: Candidate, verified: Verified) -> Match | None:
         found = self.index.reference(candidate.reference_id)
         if found is None:
@@ -218,6 +228,7 @@ class Detector:
             level=level,
             score=self.scoring.score(verified.evidence),
             evidence=verified.evidence,
+            p_value=self._p_value(candidate, verified),
             reference=Reference(record.id, record.sha256, record.width, record.height, places),
             mirrored=verified.mirrored,
             query_region=verified.query_region,

@@ -5,6 +5,7 @@ All places are in units of each picture's long side, so that one unit is as long
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ MAX_RATIO = 0.92
 MAX_HYPOTHESES = 250
 """Pairs, most distinctive first, that each fix a transformation to try."""
 
-MAX_SQUARED_DISTANCE = 0.75
+MAX_SQUARED_DISTANCE = 0.6
 """Largest squared distance of RootSIFT vectors (0–2) for a pair found by the transformation; unrelated
 features lie near 1.0, the pairs of a JPEG at quality 20 near 0.15."""
 
@@ -138,9 +139,8 @@ class _Alike:
     def along(self, matrix: FloatArray, tolerance: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pairs that lie where the transformation says and agree in scale and angle, one to one."""
         scale, turn = _scale_and_turn(matrix)
-        fits = np.abs(self.growth - np.log2(scale)) < 0.7
-        fits &= np.abs(_wrapped(self.turn - turn)) < 0.5
-        kept = np.flatnonzero(fits)
+        kept = np.flatnonzero(np.abs(self.growth - np.float32(np.log2(scale))) < 0.7)
+        kept = kept[_apart(self.turn[kept], np.float32(turn)) < 0.5]
         projected = project(matrix, self.query.places[:, :2])[self.feature[kept]]
         off = projected - self.reference.places[self.partner[kept], :2]
         bound = tolerance * min(max(scale, 0.5), 2.0)
@@ -169,7 +169,7 @@ def _best_similarity(
     off_y = sine[:, None] * dx + cosine[:, None] * dy + there[:, None, 1] - there[None, :, 1]
     agree = np.hypot(off_x, off_y) < 2.0 * TOLERANCE * np.clip(scale, 0.5, 3.0)[:, None]
     agree &= np.abs(growth[None] - growth[:, None]) < 0.6
-    agree &= np.abs(_wrapped(turn[None] - turn[:, None])) < 0.4
+    agree &= _apart(turn[None], turn[:, None]) < 0.4
     support = agree @ weight
     top = int(support.argmax())
     if int(agree[top].sum()) < 2:
@@ -243,6 +243,36 @@ def is_plausible(matrix: FloatArray) -> bool:
     return bool(large < 12.0 and small > 1.0 / 12.0 and large / small < 2.5 and tilt < 0.7)
 
 
+PAIR_CHANCE = 0.002
+"""Chance that a wrong pair lies within `TOLERANCE` of a given place: the circle's share of a frame of 1 × 0.63.
+That it must agree in scale and angle too is left out, so that the chance is too large rather than too small."""
+
+
+def chance_of(matches: int, inliers: int, *, references: int) -> float:
+    """Return the chance of so many inliers among wrong pairs alone, over all that was tried.
+
+    The binomial model of Lowe 2004 (section 7.3), times the number of tests as in a-contrario matching (Moisan &
+    Stival 2004, https://doi.org/10.1023/B:VISI.0000013094.38752.4e): hypotheses, mirror states, references.
+
+    Args:
+        matches: Pairs that pass the ratio test.
+        inliers: Those that one transformation explains; the pair that fixed it counts as none.
+        references: Size of the gallery.
+    """
+    pairs, agreeing = max(matches - 1, 0), max(inliers - 1, 0)
+    if agreeing == 0:
+        return 1.0
+    tail = 0.0
+    for count in range(agreeing, pairs + 1):
+        ways = math.lgamma(pairs + 1) - math.lgamma(count + 1) - math.lgamma(pairs - count + 1)
+        term = math.exp(ways + count * math.log(PAIR_CHANCE) + (pairs - count) * math.log1p(-PAIR_CHANCE))
+        tail += term
+        if term < 1e-3 * tail:
+            break
+    tests = 2.0 * MAX_HYPOTHESES * max(references, 1)
+    return min(1.0, tail * tests)
+
+
 def project(matrix: FloatArray, points: NDArray[Any]) -> FloatArray:
     """Apply a homography to points, (N, 2)."""
     ends = np.column_stack([points, np.ones(len(points))]) @ matrix.T
@@ -257,5 +287,9 @@ def _scale_and_turn(matrix: FloatArray) -> tuple[float, float]:
     return scale, float(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
 
 
-def _wrapped(angle: NDArray[Any]) -> NDArray[Any]:
-    return (angle + np.pi) % (2 * np.pi) - np.pi
+def _apart(one: NDArray[Any], other: NDArray[Any] | np.float32) -> NDArray[Any]:
+    """Angle between two directions, 0–π, each the difference of two angles in [-π, π]."""
+    away = np.abs(one - other)
+    # Up to two whole turns lie between differences of angles.
+    away = np.where(away > 2 * np.pi, away - np.float32(2 * np.pi), away)
+    return np.minimum(away, np.abs(np.float32(2 * np.pi) - away))

@@ -23,6 +23,12 @@ MIN_LOCAL_CORRELATION = 0.45
 """Local correlation from which a spot counts as showing the same. Unrelated textures reach it in one spot of
 twelve, a re-rendering keeps it in eight of ten."""
 
+NEIGHBOURHOOD = 13
+"""Side of the window, in pixels, over which agreeing spots are counted to find the region's border."""
+
+PIECE_CORRELATION = 0.8
+"""Mean local correlation from which a piece without an anchor belongs to the shared region."""
+
 FLAT = 3.0
 """Standard deviation of grey (0–255) in a window below which it has no structure to correlate."""
 
@@ -44,8 +50,10 @@ class Comparison:
         reference_coverage: Share of the reference's area inside it, 0–1.
         similarity: Mean structural similarity inside the region, after matching brightness and contrast, -1–1.
         tiled_l2: Root mean square difference of the worst of 4×4 tiles of the region, 0–1.
-        agreement: Share of the structured part of the overlap that agrees, 0–1.
-        differing: Largest connected share of the overlap that does not agree, 0–1.
+        agreement: Share of the structured part of the region that shows the same, 0–1.
+        overlap_agreement: The same over all of the overlap of both frames.
+        differing: Largest connected piece of the region's structure that shows something else, as a share of
+            that structure, 0–1.
     """
 
     query_region: FloatArray
@@ -55,6 +63,7 @@ class Comparison:
     similarity: float
     tiled_l2: float
     agreement: float
+    overlap_agreement: float
     differing: float
 
 
@@ -96,11 +105,12 @@ def compare(
     correlation, structured = local_correlation(grey_here, grey_there)
     # A shift of one pixel or two is a re-rendering's, not another picture's.
     alike = (correlation > MIN_LOCAL_CORRELATION) & structured & inside
-    agreement = float(alike.sum() / max(int((structured & inside).sum()), 1))
-    region = _region(alike, structured, inside, _anchor_pixels(anchors, (width, height)))
+    overlap_agreement = float(alike.sum() / max(int((structured & inside).sum()), 1))
+    region = _region(alike, correlation, structured, inside, _anchor_pixels(anchors, (width, height)))
     if region is None:
         return None
     mask, polygon = region
+    within = structured & mask
     similarity = _structural_similarity(grey_here, grey_there, mask)
     worst = _tiled_l2(here, there, mask)
     corners = polygon / np.array([width, height], np.float64)
@@ -114,8 +124,9 @@ def compare(
         reference_coverage=_area(reference_corners),
         similarity=similarity,
         tiled_l2=worst,
-        agreement=agreement,
-        differing=_largest_difference(alike, structured & inside),
+        agreement=float((alike & mask).sum() / max(int(within.sum()), 1)),
+        overlap_agreement=overlap_agreement,
+        differing=_largest_difference(alike, within),
     )
 
 
@@ -174,6 +185,7 @@ def _anchor_pixels(anchors: FloatArray | None, size: tuple[int, int]) -> NDArray
 
 def _region(
     alike: NDArray[np.bool_],
+    correlation: NDArray[np.float32],
     structured: NDArray[np.bool_],
     inside: NDArray[np.bool_],
     anchors: NDArray[np.int64] | None,
@@ -184,9 +196,14 @@ def _region(
     def kernel(side: int) -> NDArray[np.uint8]:
         return np.ones((side, side), np.uint8)
 
-    # Local correlation bleeds half a window across the border of what is shared.
-    seeds = cv2.morphologyEx(alike.astype(np.uint8), cv2.MORPH_OPEN, kernel(5))
-    joined = cv2.morphologyEx(seeds, cv2.MORPH_CLOSE, kernel(21))
+    # A spot belongs to the region where most of the structure round it agrees; the border of a pasted part lies
+    # where half of the neighbourhood does.
+    weight = (structured & inside).astype(np.float32)
+    near = (NEIGHBOURHOOD, NEIGHBOURHOOD)
+    agreeing = cv2.boxFilter(alike.astype(np.float32), -1, near)
+    share = agreeing / np.maximum(cv2.boxFilter(weight, -1, near), 1e-6)
+    dense = ((share > 0.55) & (agreeing > 0.02)).astype(np.uint8)
+    joined = cv2.morphologyEx(dense, cv2.MORPH_CLOSE, kernel(9))
     joined = (joined > 0) & inside
     count, labels, stats, _ = cv2.connectedComponentsWithStats(joined.astype(np.uint8), connectivity=8)
     if count < 2:
@@ -199,12 +216,20 @@ def _region(
         wanted = {int(n) for n in np.flatnonzero(hits >= max(2, 0.08 * hits.sum()))}
         if not wanted:
             return None
-    # Other components of size agree too: text or an object laid over a copy cuts it into pieces.
-    least = max(64, 0.04 * int(inside.sum()))
-    wanted |= {n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= least}
+    # Text or an object laid over a copy cuts it into pieces: others of size that agree well belong to it.
+    least = max(64, 0.02 * int(inside.sum()))
+    sums = np.bincount(labels[alike], correlation[alike], minlength=count)
+    means = sums / np.maximum(np.bincount(labels[alike], minlength=count), 1)
+    wanted |= {
+        n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= least and means[n] >= PIECE_CORRELATION
+    }
     kept = np.isin(labels, list(wanted))
-    agreeing = int((kept & alike).sum())
-    if agreeing >= 0.8 * int((structured & inside).sum()):
+    if anchors is not None:
+        # Soft spots between features that agree are part of what is shared.
+        between = np.zeros(alike.shape, np.uint8)
+        cv2.fillConvexPoly(between, cv2.convexHull(anchors.astype(np.int32)), 1)
+        kept |= (between > 0) & inside
+    if int((kept & alike).sum()) >= 0.8 * int((structured & inside).sum()):
         kept = inside  # nearly all structure agrees: flat margins belong to it
     contours, _ = cv2.findContours(kept.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours))

@@ -143,7 +143,7 @@ class Evidence:
         reference_coverage: Share of the reference's area inside the shared region, 0–1.
         aligned_similarity: Structural similarity inside the overlap after alignment, -1–1.
         tiled_l2: Largest tile's root mean square difference after alignment, 0–1, smaller is more alike.
-        agreement: Share of the structured part of the overlap of both frames that shows the same, 0–1.
+        agreement: Share of the structured part of the shared region that shows the same, 0–1.
         verification: How the match was verified: ``identical`` (the same file), ``keypoints``, ``dense``,
             ``none`` (tried, failed) or ``unverified`` (nothing to verify with).
         template: True where all but one region is the same (Webster 2023).

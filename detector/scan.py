@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 import time
+import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from detector.detector import Detector, unreadable
 from detector.report import ImageReport, ScanSummary, Verdict
 from detector.reports.jsonl import JsonlWriter, read_findings
-from index.errors import UsageError
+from detector.rights import Policy, judge
+from index.errors import SourceError, UsageError
 from index.items import Rejected
+from index.reference_index import ReferenceIndex
 from index.sources import iter_folder, locator_of
 from index.vectors import use_threads
 
@@ -69,20 +73,25 @@ class ScanReport:
         path: Path,
         summary: ScanSummary,
         *,
-        thumbnail: Callable[[int], bytes | None] = lambda _: None,
-        index_name: str = "",
-        keep: tempfile.TemporaryDirectory[str] | None = None,
+        index: ReferenceIndex | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        """Used by `scan` and `read_report`."""
+        """Used by `scan` and `read_report`.
+
+        Args:
+            path: The JSONL file.
+            summary: Counts, under the policy.
+            index: Open, for the references' pictures; None shows none.
+            policy: Which licences clear a match, instead of what the file says; None leaves that.
+        """
         self.path = path
         self.summary = summary
-        self._thumbnail = thumbnail
-        self._index_name = index_name
-        self._keep = keep
+        self._index = index
+        self._policy = policy
 
     def __iter__(self) -> Iterator[ImageReport]:
         """Read the findings, one by one."""
-        return read_findings(self.path)
+        return _judged(self.path, self._policy)
 
     def __len__(self) -> int:
         """Return the number of queries."""
@@ -100,9 +109,9 @@ class ScanReport:
             self,
             path,
             summary=self.summary,
-            thumbnail=self._thumbnail,
+            thumbnail=self._index.thumbnail if self._index is not None else lambda _: None,
             title=title,
-            index_name=self._index_name,
+            index_name=str(self._index.path) if self._index is not None else "",
             command=command,
         )
 
@@ -113,7 +122,9 @@ class ScanReport:
             UsageError: The file cannot be written.
         """
         if Path(path).exists() and Path(path).samefile(self.path):
-            return
+            if self._policy is None:
+                return
+            raise UsageError(f"{path}: is the file that is read. Name another one")
         with JsonlWriter(path) as writer:
             for report in self:
                 writer.write(report)
@@ -146,29 +157,58 @@ def scan(
         raise UsageError(
             f"{where}: no picture found. Name a folder that holds JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files"
         )
-    keep = None
-    if jsonl is None:
-        keep = tempfile.TemporaryDirectory(prefix="detector-")
-        jsonl = Path(keep.name) / "findings.jsonl"
+    _prepare(detector.index)
+    if jsonl is not None:
+        summary = _write(detector, named, Path(jsonl), total, chosen, on_progress)
+        return ScanReport(Path(jsonl), summary, index=detector.index)
+    folder = tempfile.mkdtemp(prefix="detector-")
+    try:
+        kept = Path(folder) / "findings.jsonl"
+        report = ScanReport(
+            kept, _write(detector, named, kept, total, chosen, on_progress), index=detector.index
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(report, shutil.rmtree, folder, ignore_errors=True)
+    return report
+
+
+def _prepare(index: ReferenceIndex) -> None:
+    """Load what a scan needs, so that missing weights or a damaged index stop it before a file is touched."""
+    index.descriptors()
+    for spec in index.specs:
+        index.store(spec.name)
+
+
+def _write(
+    detector: Detector,
+    named: Sequence[Path],
+    jsonl: Path,
+    total: int,
+    options: ScanOptions,
+    on_progress: ScanProgress | None,
+) -> ScanSummary:
+    """Scan into a file of findings."""
     started = time.monotonic()
-    with JsonlWriter(jsonl, resume=chosen.resume) as writer:
+    with JsonlWriter(jsonl, resume=options.resume) as writer:
         done, flagged = len(writer.done), 0
         entries = (entry for path in named for entry in iter_folder(path))
         waiting = (entry for entry in entries if _name(entry) not in writer.done)
-        for report in _reports(detector, waiting, chosen):
-            writer.write(report)
-            done += 1
-            flagged += report.verdict is Verdict.REPLICA
-            if on_progress is not None:
-                on_progress(Progress(done, max(total, done), flagged, report))
-    summary = summarise(read_findings(jsonl), seconds=time.monotonic() - started)
-    return ScanReport(
-        Path(jsonl),
-        summary,
-        thumbnail=detector.index.thumbnail,
-        index_name=str(detector.index.path),
-        keep=keep,
-    )
+        # Closed at once when interrupted: what is queued is not begun.
+        with closing(_reports(detector, waiting, options)) as reports:
+            for report in reports:
+                writer.write(report)
+                done += 1
+                flagged += report.verdict is Verdict.REPLICA
+                if on_progress is not None:
+                    on_progress(Progress(done, max(total, done), flagged, report))
+    return summarise(read_findings(jsonl), seconds=time.monotonic() - started)
+
+
+def _judged(path: Path, policy: Policy | None) -> Iterator[ImageReport]:
+    reports = read_findings(path)
+    return reports if policy is None else (judge(report, policy) for report in reports)
 
 
 def _name(entry: Path | Rejected) -> str:
@@ -177,7 +217,7 @@ def _name(entry: Path | Rejected) -> str:
 
 def _reports(
     detector: Detector, entries: Iterator[Path | Rejected], options: ScanOptions
-) -> Iterator[ImageReport]:
+) -> Generator[ImageReport, None, None]:
     """Reports in the order of entries, a bounded number of batches in the hands of workers."""
     workers = options.workers or os.cpu_count() or 1
     window: deque[Future[list[ImageReport]]] = deque()
@@ -222,12 +262,29 @@ def summarise(reports: Iterator[ImageReport], *, seconds: float = 0.0) -> ScanSu
 
 
 def read_report(
-    path: str | Path, *, thumbnail: Callable[[int], bytes | None] = lambda _: None, index_name: str = ""
+    path: str | Path, *, index: ReferenceIndex | None = None, policy: Policy | None = None
 ) -> ScanReport:
     """Read findings that a scan wrote, for another bound or another page, without scanning again.
 
+    Args:
+        path: The JSONL file.
+        index: The index that they were made with, open, for the references' pictures on a page.
+        policy: Which licences clear a match; None leaves what the scan cleared.
+
     Raises:
-        SourceError: The file cannot be read, or holds something else.
+        SourceError: The file cannot be read, holds something else, or was made with another index.
     """
-    summary = summarise(read_findings(path))
-    return ScanReport(Path(path), summary, thumbnail=thumbnail, index_name=index_name)
+    source = Path(path)
+    reports = _judged(source, policy)
+    summary = summarise(reports if index is None else _made_with(index, source, reports))
+    return ScanReport(source, summary, index=index, policy=policy)
+
+
+def _made_with(index: ReferenceIndex, path: Path, reports: Iterator[ImageReport]) -> Iterator[ImageReport]:
+    """Pass findings on, making sure that their references are those of the index: ids alone would mislead."""
+    for report in reports:
+        for match in report.matches:
+            stored = index.reference(match.reference.id)
+            if stored is not None and stored[0].sha256 != match.reference.sha256:
+                raise SourceError(path, f"was not made with {index.path}. Name the index of that scan")
+        yield report

@@ -13,6 +13,7 @@ from PIL import Image
 from detector import pixels
 from detector.geometry import Alignment, FloatArray, align, project
 from detector.report import Evidence, Point
+from detector.scoring import WHOLE
 from index.images import Picture
 from index.keypoints import Features, decode_places, decode_vectors
 from index.reference_index import Candidate, Query, ReferenceIndex
@@ -23,6 +24,15 @@ MIN_INLIERS = 6
 
 MIN_DENSE_AGREEMENT = 0.5
 """Share of structured spots that must agree for a match without keypoints."""
+
+
+MAX_DENSE_PDQ = 90
+MAX_DENSE_PHASH = 14
+MIN_DENSE_COSINE = 0.8
+"""How near a whole-picture descriptor must be for a try at dense alignment, which starts frame on frame."""
+
+MIN_TEMPLATE_DIFFERENCE = 0.08
+"""Share of the structure that one differing piece must hold for a template copy; a line of text is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,9 @@ class Verifier:
             Evidence, with `verification` saying how it was got, and the regions.
         """
         measured = _hash_evidence(candidate)
+        found_reference = self.index.reference(candidate.reference_id)
+        if found_reference is not None and found_reference[0].sha256 == query.picture.sha256:
+            return _identical(measured)
         states = [candidate.mirrored, not candidate.mirrored]
         reference = self._pixels(candidate.reference_id)
         found = self._align(query, candidate, states)
@@ -69,6 +82,8 @@ class Verifier:
         if reference is None:
             how = "none" if self._has_keypoints else "unverified"
             return Verified(Evidence(**measured, verification=how), candidate.mirrored)
+        if not _may_be_whole(measured):
+            return Verified(Evidence(**measured, verification="none"), candidate.mirrored)
         return _by_pixels(query, reference, candidate.mirrored, measured)
 
     def _pixels(self, reference_id: int) -> NDArray[np.uint8] | None:
@@ -126,6 +141,20 @@ class Verifier:
         return _with_pixels(compared, mirrored, measured, "keypoints")
 
 
+def _identical(measured: dict[str, Any]) -> Verified:
+    whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    evidence = Evidence(
+        **measured,
+        coverage=1.0,
+        reference_coverage=1.0,
+        aligned_similarity=1.0,
+        tiled_l2=0.0,
+        agreement=1.0,
+        verification="identical",
+    )
+    return Verified(evidence, False, whole, whole)
+
+
 def _by_pixels(
     query: Query, reference: NDArray[np.uint8], mirrored: bool, measured: dict[str, Any]
 ) -> Verified:
@@ -135,10 +164,9 @@ def _by_pixels(
     if refined is not None:
         tried.append(refined)
     compared = [c for matrix in tried if (c := pixels.compare(shown, reference, matrix)) is not None]
-    best = max(compared, key=lambda c: c.agreement, default=None)
-    if best is None or best.agreement < MIN_DENSE_AGREEMENT:
-        agreement = round(best.agreement, 4) if best else 0.0
-        return Verified(Evidence(**measured, agreement=agreement, verification="none"), mirrored)
+    best = max(compared, key=lambda c: c.overlap_agreement, default=None)
+    if best is None or best.overlap_agreement < MIN_DENSE_AGREEMENT:
+        return Verified(Evidence(**measured, verification="none"), mirrored)
     return _with_pixels(best, mirrored, measured, "dense")
 
 
@@ -151,9 +179,16 @@ def _with_pixels(compared: pixels.Comparison, mirrored: bool, measured: dict[str
         tiled_l2=round(compared.tiled_l2, 4),
         agreement=round(compared.agreement, 4),
         verification=how,
+        template=_is_template(compared),
     )
     here = _polygon(compared.query_region, mirrored)
     return Verified(evidence, mirrored, here, _polygon(compared.reference_region, False))
+
+
+def _is_template(compared: pixels.Comparison) -> bool:
+    """Whole picture shared but for one region (Webster 2023, arXiv:2305.08694)."""
+    whole = min(compared.coverage, compared.reference_coverage) >= WHOLE
+    return whole and compared.differing >= MIN_TEMPLATE_DIFFERENCE and compared.agreement >= 0.4
 
 
 def _without_pixels(
@@ -179,6 +214,12 @@ def _without_pixels(
         verification="keypoints",
     )
     return Verified(evidence, mirrored, _polygon(here, mirrored), _polygon(there, False))
+
+
+def _may_be_whole(measured: dict[str, Any]) -> bool:
+    near_pdq = measured.get("pdq_distance", 256) <= MAX_DENSE_PDQ
+    near_phash = measured.get("phash_distance", 64) <= MAX_DENSE_PHASH
+    return near_pdq or near_phash or max(measured["cosines"].values(), default=0.0) >= MIN_DENSE_COSINE
 
 
 def _hash_evidence(candidate: Candidate) -> dict[str, Any]:

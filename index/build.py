@@ -141,6 +141,8 @@ def build_index(
         run = _Run(index, chosen, _total(opened), on_progress)
         run.go(items)
         index.merge_small_segments()
+        if run.added:
+            index.calibrate()
         return BuildReport(
             path=str(folder),
             added=run.added,

@@ -173,8 +173,12 @@ def _from_pil(image: Image.Image, locator: str, max_pixels: int) -> Picture:
         raise _too_many_pixels(image, locator, max_pixels)
     try:
         upright = _to_working(image)
-        content = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
-    except (OSError, ValueError, SyntaxError) as error:
+        palette = image.palette.tobytes() if image.palette is not None else b""
+        content = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes() + palette).hexdigest()
+    except MemoryError as error:
+        raise UnreadableImageError(locator, "too_many_pixels", "out of memory while decoding") from error
+    # An image that was opened and not loaded yet still has its decoder to run, as in `_decode`.
+    except Exception as error:
         raise _decoder_error(locator, error) from error
     return _picture(upright, _upright_size(image), content, image.format or "")
 
@@ -269,19 +273,18 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 def _flattened(image: Image.Image) -> Image.Image:
     """Any mode → RGB: alpha over white, 16-bit and float scaled to 8 bits."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image).astype(np.float64)
+        values = np.nan_to_num(np.asarray(image).astype(np.float32))
         top = float(values.max(initial=0.0))
-        scale = (
-            1.0
-            if image.mode == "F" and top <= 1.0
-            else 255.0
-            if top <= 255.0 and image.mode != "I;16"
-            else 65535.0
-        )
-        eight_bit = np.clip(values / scale * 255.0, 0, 255).astype(np.uint8)
+        if image.mode == "F" and top <= 1.0:
+            scale = 1.0
+        elif image.mode in ("I", "F") and top <= 255.0:
+            scale = 255.0
+        else:
+            scale = 65535.0
+        eight_bit = (np.clip(values / scale, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
         return Image.fromarray(eight_bit).convert("RGB")
     has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     if has_alpha:
@@ -292,24 +295,28 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 
 def _trimmed(picture: Picture) -> Picture:
-    """Cut the white bands of img2dataset's ``resize_mode=border``: a square picture, equal bands on two sides."""
+    """Cut the white bands of img2dataset's ``resize_mode=border``: a square picture, equal bands on two sides.
+
+    White on all four sides is the picture's own margin, not padding, and stays.
+    """
     pixels = picture.pixels
     height, width = pixels.shape[:2]
     if abs(height - width) > 1:
         return picture
     white = pixels.min(axis=2) >= 250
-    for axis, size in ((1, height), (0, width)):
-        full = white.all(axis=axis)
-        kept = np.flatnonzero(~full)
-        if kept.size == 0:
-            return picture
-        first, last = int(kept[0]), int(kept[-1]) + 1
-        bands = first, size - last
-        if min(bands) >= 2 and abs(bands[0] - bands[1]) <= 3 and last - first >= size // 8:
-            low, high = first / size, last / size
-            if axis == 1:
-                trim, cut = (0.0, low, 1.0, high), pixels[first:last]
-            else:
-                trim, cut = (low, 0.0, high, 1.0), pixels[:, first:last]
-            return replace(picture, pixels=np.ascontiguousarray(cut), trim=trim)
-    return picture
+    rows, columns = np.flatnonzero(~white.all(axis=1)), np.flatnonzero(~white.all(axis=0))
+    if rows.size == 0:
+        return picture
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    if min(left, width - right) < 2 and _padded(top, bottom, height):
+        trim, cut = (0.0, top / height, 1.0, bottom / height), pixels[top:bottom]
+    elif min(top, height - bottom) < 2 and _padded(left, right, width):
+        trim, cut = (left / width, 0.0, right / width, 1.0), pixels[:, left:right]
+    else:
+        return picture
+    return replace(picture, pixels=np.ascontiguousarray(cut), trim=trim)
+
+
+def _padded(first: int, last: int, size: int) -> bool:
+    bands = first, size - last
+    return min(bands) >= 2 and abs(bands[0] - bands[1]) <= 3 and last - first >= size // 8

@@ -244,10 +244,10 @@ def vote(features: Features, store: LocalStore) -> list[Vote]:
     """
     if len(features) < MIN_PAIRS or not len(store):
         return []
-    states = (features, features.mirrored())
-    distances, rows = store.search(np.concatenate([s.vectors for s in states]), NEIGHBOURS)
+    tried = (features, features.mirrored())
+    distances, rows = store.search(np.concatenate([s.vectors for s in tried]), NEIGHBOURS)
     best: dict[int, Vote] = {}
-    for number, state in enumerate(states):
+    for number, state in enumerate(tried):
         part = slice(number * len(features), (number + 1) * len(features))
         for found in _votes_of_state(state, distances[part], rows[part], store, bool(number)):
             kept = best.get(found.reference_id)
@@ -298,6 +298,7 @@ def _agreement(here: FloatArray, there: FloatArray) -> NDArray[np.bool_]:
     away_y = sine[:, None] * dx + cosine[:, None] * dy + there[:, None, 1] - there[None, :, 1]
     near = np.hypot(away_x, away_y) < 0.04 * np.clip(scale, 0.5, 3.0)[:, None]
     same_growth = np.abs(growth[None, :] - growth[:, None]) < 0.6
-    same_turn = np.abs(_wrapped(turn[None, :] - turn[:, None])) < 0.4
+    away = np.abs(turn[None, :] - turn[:, None])
+    same_turn = (away < 0.4) | (np.abs(away - 2 * np.pi) < 0.4) | (np.abs(away - 4 * np.pi) < 0.4)
     agreed: NDArray[np.bool_] = near & same_growth & same_turn
     return agreed

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import descriptors as registry
+from index.calibration import Null, calibrate
 from index.catalog import FILE_NAME as CATALOG_FILE
 from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord
 from index.descriptors import Descriptor, DescriptorSpec, Kind
@@ -150,6 +151,8 @@ class ReferenceIndex:
         writable = lock is not None
         self._catalog = Catalog(path, writable=writable, create=writable)
         self._thumbnails = Thumbnails(path, writable=writable and bool(manifest.get("thumbnails", True)))
+        self._nulls: dict[str, Null] | None = None
+        self._size: int | None = None
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
         if writable:
             self._sweep()
@@ -309,9 +312,13 @@ class ReferenceIndex:
                     self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
                 self._catalog.drop_orphans()
         self._rejected_buffer.clear()
+        self._forget_caches()
+        return len(fresh)
+
+    def _forget_caches(self) -> None:
         with self._guard:
             self._stores.clear()
-        return len(fresh)
+            self._size = None
 
     def _append(self, spec: DescriptorSpec, described: Sequence[tuple[int, NDArray[Any]]]) -> None:
         rows = [array for _, array in described if len(array)]
@@ -382,8 +389,7 @@ class ReferenceIndex:
         with _write_errors(self.path), self._catalog.transaction():
             self._catalog.forget(p for p, _ in found)
             gone = self._catalog.drop_orphans()
-        with self._guard:
-            self._stores.clear()
+        self._forget_caches()
         if erase and gone:
             self.compact()
         return len(found), len(gone)
@@ -426,7 +432,46 @@ class ReferenceIndex:
             self._catalog.drop_segments(segment.id for segment in segments)
         return dead
 
+    def calibrate(self) -> dict[str, Null]:
+        """Fit and store how near unrelated pictures come in this index (`index.calibration`)."""
+        self._must_write()
+        nulls = calibrate(self)
+        with _write_errors(self.path), self._catalog.transaction():
+            self._catalog.set_fact("calibration", {name: null.to_dict() for name, null in nulls.items()})
+        with self._guard:
+            self._nulls = nulls
+        return nulls
+
     # Reading
+
+    def reference_ids(self) -> list[int]:
+        """Return the ids of all references, ascending."""
+        return self._catalog.reference_ids()
+
+    def calibration(self) -> dict[str, Null]:
+        """Return the null distributions by descriptor; empty where the index is too small for any."""
+        with self._guard:
+            if self._nulls is None:
+                stored = self._catalog.fact("calibration") or {}
+                self._nulls = {name: Null.from_dict(values) for name, values in stored.items()}
+            return self._nulls
+
+    def p_values(self, candidate: Candidate) -> dict[str, float]:
+        """Return, by descriptor, the chance that an unrelated picture's best match is as near in this index.
+
+        Empty where the index is too small to tell, or the candidate came by local features alone.
+        """
+        nulls = self.calibration()
+        near = candidate.similarities.items()
+        return {name: nulls[name].p_value(value, self.size) for name, value in near if name in nulls}
+
+    @property
+    def size(self) -> int:
+        """How many references this index has; counted once for a reader."""
+        with self._guard:
+            if self._size is None:
+                self._size = len(self)
+            return self._size
 
     @property
     def generation(self) -> int:

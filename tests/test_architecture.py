@@ -28,13 +28,13 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 # Every module, by folder. A new one is added here, and to the tree in CONTRIBUTING.md.
 LAYOUT = {
     "index": """
-        __init__ build catalog containers credits descriptors embedded errors folders images items
+        __init__ build calibration catalog containers credits descriptors embedded errors folders images items
         keypoints lists migrations milvus neural perceptual reference_index shards sources tables
         thumbnails vectors
         """,
     "detector": """
-        __init__ __main__ alignment audit calibrate cli detector distributed guard licences lookup
-        report rights scan scoring training verify
+        __init__ __main__ audit calibrate cli detail detector distributed geometry guard licences lookup
+        pixels report rights scan scoring training verify
         """,
     "detector/reports": "__init__ atomic cards jsonl markup page pictures spreadsheet terminal wording",
     "detector/server": None,  # any module
@@ -62,7 +62,7 @@ OWNERS: dict[str, set[str]] = {
     "accelerate": {"detector/audit.py"},
     # Search and pictures
     "faiss": {"index/vectors.py"},
-    "cv2": {"index/keypoints.py", "detector/alignment.py", "detector/verify.py"},
+    "cv2": {"index/keypoints.py", "detector/geometry.py", "detector/pixels.py", "detector/verify.py"},
     "pdqhash": {"index/perceptual.py"},
     "imagehash": {"index/perceptual.py"},
     "PIL": {
@@ -72,6 +72,8 @@ OWNERS: dict[str, set[str]] = {
         "index/neural.py",
         "index/perceptual.py",
         "index/thumbnails.py",
+        "detector/detail.py",
+        "detector/verify.py",
         "detector/reports/pictures.py",
     },
     # Storage and sources

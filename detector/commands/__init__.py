@@ -1,0 +1,1 @@
+"""Groups of commands of the command line; each parses, makes one API call and renders."""

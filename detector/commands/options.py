@@ -1,0 +1,215 @@
+"""Options and arguments that several commands have, and how help texts are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from index.errors import UsageError
+
+if TYPE_CHECKING:
+    from detector.rights import Policy
+
+NEVER = 6
+"""A bound above every level."""
+
+OUTPUT_PANEL = "Output"
+RIGHTS_PANEL = "Rights"
+TUNING_PANEL = "Tuning"
+
+
+def taught(text: str, *examples: str) -> dict[str, Any]:
+    """Return the help of a command for Typer: a paragraph, and examples to copy.
+
+    Args:
+        text: What the command does; its first sentence stands in the list of commands.
+        examples: Command lines.
+    """
+    shown = "".join(f"\n  [cyan]{example}[/cyan]" for example in examples)
+    return {"help": f"{text}\n\n\b\nExamples:{shown}", "short_help": text.split(". ")[0].rstrip(".") + "."}
+
+
+def level_bound(text: str) -> int:
+    """Read a value of --fail-on: a level from 1 to 5, 6 or ``never``."""
+    if text.strip().lower() == "never":
+        return NEVER
+    if text.strip() in ("1", "2", "3", "4", "5", "6"):
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is no level: give 1, 2, 3, 4 or 5, or never.")
+
+
+def policy_of(allow: Sequence[str] | None, file: Path | None) -> Policy | None:
+    """Return the policy of --allow-licence and --policy together, or None where neither is given.
+
+    Raises:
+        UsageError: A value means nothing, or the file cannot be used.
+    """
+    from detector.rights import Policy
+
+    if not allow and file is None:
+        return None
+    words = Policy.from_flags(allow).allow if allow else frozenset()
+    return Policy(words | Policy.from_file(file).allow) if file is not None else Policy(words)
+
+
+def writable_target(path: Path, option: str, *, index: Path | None) -> Path:
+    """Return where to write, after making sure before any work is done that it can be a file.
+
+    Args:
+        path: As given.
+        option: Its option, for the message.
+        index: The index folder, in which nothing else may lie.
+
+    Raises:
+        UsageError: It is a folder, a device, a picture, or lies in a folder that is missing or in an index.
+    """
+    from index.images import IMAGE_SUFFIXES
+
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: is a folder. Name a file in it, such as {path / _usual(option)}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{option} {path}: is a device or pipe. Name a file to write to")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise UsageError(f"{option} {path}: has the name of a picture. Name a file such as {_usual(option)}")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{option} {path}: the folder {folder} does not exist. Make it first, or name another"
+        )
+    if index is not None and index.resolve() in path.resolve().parents:
+        raise UsageError(f"{option} {path}: lies inside the index folder. Name a file outside of it")
+    return path
+
+
+def _usual(option: str) -> str:
+    return {"--html": "report.html", "--csv": "findings.csv"}.get(option, "findings.jsonl")
+
+
+IndexFolder = Annotated[
+    Path,
+    typer.Option(
+        "--index", metavar="FOLDER", help="Index folder, as made by [b]detector index build[/b].",
+        show_default=False,
+    ),
+]  # fmt: skip
+FailOn = Annotated[
+    int,
+    typer.Option(
+        "--fail-on",
+        metavar="LEVEL",
+        parser=level_bound,
+        help="Exit with 1 if a picture has a match, not cleared, of this level or higher: 5 verbatim, 4 near "
+        "copy, 3 partial copy, 2 strong resemblance, 1 weak resemblance, or never.",
+        show_default="3",
+    ),
+]
+AllowLicence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-licence",
+        metavar="LICENCE",
+        help="Matches with this licence are cleared: shown, but not counted. An SPDX id (CC-BY-4.0), CC-BY-*, "
+        "public-domain, artist:NAME or source:DOMAIN. Can be given several times. An unknown licence is "
+        "never cleared.",
+        rich_help_panel=RIGHTS_PANEL,
+        show_default=False,
+    ),
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="policy.toml with the same in lists: allow, artists, sources.",
+        rich_help_panel=RIGHTS_PANEL,
+        show_default=False,
+    ),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write one page with the pictures side by side and the matching regions drawn on both.",
+        rich_help_panel=OUTPUT_PANEL,
+        show_default=False,
+    ),
+]
+Csv = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        help="Write a table for spreadsheets, one row a match.",
+        rich_help_panel=OUTPUT_PANEL,
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int,
+    typer.Option(
+        "--limit",
+        metavar="ROWS",
+        min=0,
+        help="Findings shown in the terminal; the files hold all of them.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        help="Threads at work; 0 takes one a processor core.",
+        rich_help_panel=TUNING_PANEL,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Where neural descriptors run: cpu, cuda, cuda:1, mps. Chosen by itself if left out.",
+        rich_help_panel=TUNING_PANEL,
+        show_default=False,
+    ),
+]
+Scoring = Annotated[
+    Path | None,
+    typer.Option(
+        "--scoring",
+        metavar="FILE",
+        help="Scoring model (JSON) fitted on your own pairs, instead of the one that comes with the package.",
+        rich_help_panel=TUNING_PANEL,
+        show_default=False,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Results and errors only: no progress, no hints.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="The result as JSON on stdout, and nothing else there.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        help="Show where in the code an error came from.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
