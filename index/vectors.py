@@ -1,6 +1,6 @@
 """Stores of rows and their nearest-neighbour search; the only importer of faiss. Higher is more alike.
 
-Exact now. The seam for larger galleries is `open_store`: callers see `search` and nothing of the type behind it.
+Exact now. The seam for larger galleries is `open_store`: callers see `search`, and not the type behind it.
 """
 
 from __future__ import annotations
@@ -149,6 +149,24 @@ class UnitStore:
         low, high = np.searchsorted(self._owners, (reference_id, reference_id + 1))
         found = [self._index.reconstruct(int(place)) for place in range(low, high)]
         return np.asarray(found, np.float32).reshape(len(found), -1)
+
+    def pairs_above(self, min_similarity: float, *, most: int = 16) -> Iterator[tuple[int, int, float]]:
+        """Yield pairs of references among each row's `most` nearest, block by block: memory stays flat.
+
+        Args:
+            min_similarity: Smallest cosine.
+            most: Neighbours a row.
+
+        Yields:
+            (reference id, reference id, cosine); a pair may come twice, never a reference with itself.
+        """
+        for start in range(0, len(self), _BLOCK):
+            count = min(_BLOCK, len(self) - start)
+            similarities, ids = self.search(self._index.reconstruct_n(start, count), most + 1)
+            owners = self._owners[start : start + count]
+            near = (similarities >= min_similarity) & (ids != owners[:, None])
+            for row, column in np.argwhere(near).tolist():
+                yield int(owners[row]), int(ids[row, column]), float(similarities[row, column])
 
 
 class LocalStore:
