@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.pairs FOLDER OUT.jsonl [--positives N] [--unrelated N] [--seed N] [--both]
 
-A line holds the query, its kind and group, the reference, ``label`` (1 where the reference is the one edited),
-the candidate's rank, whether the default `Plausible` would have verified it, the evidence, and both regions.
+A line holds the query, its kind and group, the reference, ``label`` (1 where that is the one edited), the
+candidate's rank, whether the default `Plausible` would have verified it, the evidence, and both regions.
 A query without a plausible candidate has no line; standard error says how many there were, by group.
 """
 

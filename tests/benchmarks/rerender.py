@@ -1,4 +1,4 @@
-"""Re-renderings, as a diffusion model makes of a memorised picture, and photographs of a picture on a wall."""
+"""Re-renderings, as a diffusion model makes of a memorised picture, and photographs of pictures on a wall."""
 
 from __future__ import annotations
 

@@ -92,19 +92,18 @@ def _seen_before(works: Sequence[Work]) -> list[bool]:
     """Mark every work that shows an earlier one, by PDQ and its mirror image."""
     import pdqhash
 
-    kept: list[NDArray[np.int64]] = []
+    kept = np.zeros((len(works), 256), np.float32)
+    count = 0
     flags = []
     for work in works:
         states, _ = pdqhash.compute_dihedral(np.asarray(work.open()))
-        upright, flipped = (np.asarray(states[n], np.int64) for n in (0, 4))
-        table = np.asarray(kept) if kept else np.zeros((0, 256), np.int64)
-        near = min(
-            (int((table != state).sum(axis=1).min()) for state in (upright, flipped) if len(table)),
-            default=256,
-        )
-        flags.append(near <= SAME_PDQ)
+        # As ±1, a distance is (256 - product) / 2. The sixth state is the mirror image.
+        signs = np.asarray([states[0], states[5]], np.float32) * 2.0 - 1.0
+        nearest = (256.0 - float((signs @ kept[:count].T).max(initial=-256.0))) / 2.0
+        flags.append(nearest <= SAME_PDQ)
         if not flags[-1]:
-            kept.append(upright)
+            kept[count] = signs[0]
+            count += 1
     return flags
 
 
