@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from detector.detail import has_too_little_detail
 from detector.geometry import chance_of
-from detector.report import ImageReport, Match, Occurrence, Reference, Verdict, verdict_of_level
+from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, Verdict, verdict_of_level
 from detector.rights import Policy, judge
 from detector.scoring import ScoringModel, shipped_model
 from detector.verify import Verified, Verifier
@@ -175,6 +175,27 @@ class Detector:
         from detector.scan import scan
 
         return scan(self, paths, jsonl=jsonl, options=options, on_progress=on_progress)
+
+    def evidence_for(self, image: ImageInput, reference: str) -> Evidence:
+        """Measure what a picture and one reference share, as a scan would; empty where search proposes no such pair.
+
+        Args:
+            image: As for `check`.
+            reference: A path as in the index, its last part, or a SHA-256 digest.
+
+        Raises:
+            UnreadableImageError: The picture cannot be read.
+        """
+        query = self.index.describe([read_image(image)])[0]
+        for candidate in self.index.search(query):
+            found = self.index.reference(candidate.reference_id)
+            if found is None:
+                continue
+            names = {found[0].sha256, *(o.path for o in found[1])}
+            names |= {path.rsplit("/", 1)[-1] for path in names}
+            if reference in names and self.plausible.admits(candidate):
+                return self._verifier.verify(query, candidate).evidence
+        return Evidence()
 
     def _judge(self, name: str, query: Query) -> ImageReport:
         picture = query.picture

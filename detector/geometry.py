@@ -45,6 +45,7 @@ class Alignment:
         here: float64, (N, 2): places in the query of all pairs found along the transformation, distinctive
             or not.
         there: float64, (N, 2): in the reference.
+        reference_frame: Width and height of the reference, in its long-side units.
     """
 
     matrix: FloatArray
@@ -52,6 +53,7 @@ class Alignment:
     inliers: int
     here: FloatArray
     there: FloatArray
+    reference_frame: tuple[float, float]
 
 
 def align(query: Features, reference: Features) -> Alignment | None:
@@ -97,6 +99,7 @@ def align(query: Features, reference: Features) -> Alignment | None:
         inliers=int((distinctive[feature] & (nearest[feature] == partner)).sum()),
         here=query.places[feature, :2].astype(np.float64),
         there=reference.places[partner, :2].astype(np.float64),
+        reference_frame=(reference.width, reference.height),
     )
 
 

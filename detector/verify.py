@@ -14,10 +14,15 @@ from detector import pixels
 from detector.geometry import Alignment, FloatArray, align, project
 from detector.report import Evidence, Point
 from detector.scoring import WHOLE
-from index.images import Picture
+from index.catalog import ReferenceRecord
+from index.errors import UnreadableImageError
+from index.images import Picture, read_image
 from index.keypoints import Features, decode_places, decode_vectors
 from index.reference_index import Candidate, Query, ReferenceIndex
+from index.thumbnails import SIDE as THUMBNAIL_SIDE
 from index.vectors import LocalStore
+
+WHOLE_FRAME = (0.0, 0.0, 1.0, 1.0)
 
 MIN_INLIERS = 6
 """Pairs that must agree before pixels are looked at."""
@@ -87,11 +92,25 @@ class Verifier:
         return _by_pixels(query, reference, candidate.mirrored, measured)
 
     def _pixels(self, reference_id: int) -> NDArray[np.uint8] | None:
+        """The reference's thumbnail; without one its own file, where that still is what was indexed."""
         data = self.index.thumbnail(reference_id)
-        if data is None:
+        if data is not None:
+            with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+                return np.asarray(image.convert("RGB"))
+        found = self.index.reference(reference_id)
+        if found is None:
             return None
-        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
-            return np.asarray(image.convert("RGB"))
+        record, occurrences = found
+        for occurrence in occurrences:
+            try:
+                picture = read_image(occurrence.path, trim_border=record.trim != WHOLE_FRAME)
+            except UnreadableImageError:
+                continue
+            if picture.sha256 == record.sha256:
+                small = picture.to_pil()
+                small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
+                return np.asarray(small)
+        return None
 
     def _align(self, query: Query, candidate: Candidate, states: list[bool]) -> tuple[Alignment, bool] | None:
         if not self._has_keypoints or query.features is None:
@@ -105,7 +124,7 @@ class Verifier:
         record = self.index.reference(candidate.reference_id)
         if record is None:
             return None
-        reference = _stored_features(rows, record[0].width, record[0].height)
+        reference = _stored_features(rows, *_described_size(record[0]))
         best: tuple[Alignment, bool] | None = None
         for mirrored in states:
             features = query.features.mirrored() if mirrored else query.features
@@ -194,7 +213,7 @@ def _is_template(compared: pixels.Comparison) -> bool:
 def _without_pixels(
     picture: Picture, alignment: Alignment, mirrored: bool, measured: dict[str, Any]
 ) -> Verified:
-    """Regions from the inliers alone: their hull, a little wider, since features lie inside what is shared."""
+    """Regions from the inliers alone: their hull, a little wider, since features lie inside the shared part."""
     import cv2
 
     hull = cv2.convexHull(alignment.here.astype(np.float32)).reshape(-1, 2).astype(np.float64)
@@ -205,8 +224,7 @@ def _without_pixels(
     hull = np.clip(hull, 0.0, frame)
     here = hull / frame
     there = project(alignment.matrix, hull)
-    span = np.maximum(there.max(axis=0), 1e-6)
-    there = np.clip(there / np.maximum(span, 1.0), 0.0, 1.0)
+    there = np.clip(there / np.array(alignment.reference_frame), 0.0, 1.0)
     evidence = Evidence(
         **measured,
         coverage=round(_area(here), 4),
@@ -238,8 +256,13 @@ def _hash_evidence(candidate: Candidate) -> dict[str, Any]:
     return found
 
 
-def _stored_features(rows: NDArray[np.uint8], width: int, height: int) -> Features:
-    longest = max(width, height, 1)
+def _described_size(record: ReferenceRecord) -> tuple[float, float]:
+    left, top, right, bottom = record.trim
+    return record.width * (right - left), record.height * (bottom - top)
+
+
+def _stored_features(rows: NDArray[np.uint8], width: float, height: float) -> Features:
+    longest = max(width, height, 1.0)
     return Features(decode_places(rows), decode_vectors(rows), width / longest, height / longest)
 
 
