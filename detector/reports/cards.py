@@ -24,6 +24,7 @@ from detector.reports.wording import (
     region_in_words,
     title_of,
 )
+from detector.rights import licence_sentence, opt_outs
 
 MAX_PLACES = 20
 """Places of a reference that a card lists; the JSONL has them all."""
@@ -108,7 +109,7 @@ def card(
         class_=f"pair {shape}",
     )
     head = element("header", _badges(finding), _title(match, place, number))
-    body = element("div", _facts(match, place), _evidence(match), _further(finding), class_="body")
+    body = element("div", _facts(match, place), _evidence(match), _rights(match), _further(finding), class_="body")
     article = element("article", head, pictures, body, aria_labelledby=f"f{number}")
     return element(
         "li",
@@ -208,6 +209,17 @@ def _evidence(match: Match) -> Markup:
             element("h4", "What was measured"),
             element("ul", *measured, class_="evidence"),
             *(element("p", note, class_="note") for note in notes if note),
+        ]
+    )
+
+
+def _rights(match: Match) -> Markup:
+    signals = {signal.sentence: None for place in match.reference.occurrences for signal in opt_outs(place)}
+    return joined(
+        [
+            element("h4", "What the licence asks"),
+            element("p", element("bdi", plain(licence_sentence(match.reference))), class_="note rights"),
+            *(element("p", element("bdi", plain(sentence)), class_="note") for sentence in signals),
         ]
     )
 

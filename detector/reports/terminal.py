@@ -24,7 +24,7 @@ from detector.reports.wording import (
     title_of,
 )
 
-_STYLES = {5: "bold red", 4: "red", 3: "yellow", 2: "cyan"}
+LEVEL_STYLES = {5: "bold red", 4: "red", 3: "yellow", 2: "cyan"}
 
 
 def findings_table(findings: Iterable[ImageReport], *, limit: int = 20) -> RenderableType:
@@ -70,7 +70,7 @@ def summary_text(summary: ScanSummary) -> Text:
 def _cells(finding: Finding) -> list[Text]:
     match = finding.lead
     place = described(match.reference.occurrences)
-    level = Text(level_in_words(match.level), style=_STYLES.get(match.level, ""))
+    level = Text(level_in_words(match.level), style=LEVEL_STYLES.get(match.level, ""))
     for note in (
         region_in_words(match),
         "mirrored" if match.mirrored else "",

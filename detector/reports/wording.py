@@ -168,6 +168,8 @@ def _comparison(match: Match) -> list[str]:
         clauses.append("it is the same template, where everything but one region agrees")
     if facts.verification == "dense":
         clauses.append("aligned by their brightness, as there were too few distinct points")
+    elif facts.verification == "identical":
+        clauses = ["the very same file, byte for byte"]
     elif facts.verification == "none":
         clauses.append("a point-by-point comparison did not confirm it")
     elif facts.verification == "unverified":
