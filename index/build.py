@@ -10,18 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from index import thumbnails
 from index.catalog import OccurrenceRecord
+from index.credits import ColumnNames
 from index.descriptors import DEFAULT_DESCRIPTORS, Descriptor
 from index.embedded import read_credits
 from index.errors import UnreadableImageError, UsageError
 from index.images import MAX_PIXELS, Picture, read_image
 from index.items import Rejected, Source, SourceItem
-from index.lists import ColumnNames
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
 from index.sources import open_source
 
@@ -184,10 +184,8 @@ def _first_found(sources: Sequence[Source], named: Sequence[str | Path]) -> Iter
     seen: list[SourceItem | Rejected] = []
     for item in stream:
         seen.append(item)
-        if isinstance(item, SourceItem):
+        if isinstance(item, SourceItem) or len(seen) >= SHOWN_REJECTIONS:  # so many are for the index to list
             return itertools.chain(seen, stream)
-        if len(seen) >= SHOWN_REJECTIONS:
-            break
     where = ", ".join(str(path) for path in named)
     why = "".join(f"\n  {r.locator}: {r.reason} {r.detail}" for r in seen[:5] if isinstance(r, Rejected))
     raise UsageError(
@@ -229,6 +227,7 @@ class _Run:
         self._total = total
         self._on_progress = on_progress
         self._descriptors = index.descriptors()
+        self._any_batched = any(descriptor.batched for descriptor in self._descriptors.values())
         self._keep_thumbnails = index.info().thumbnails
         self._known = index.digests()
         self.added = self.occurrences = self.unchanged = self.rejected = 0
@@ -277,24 +276,27 @@ class _Run:
         except UnreadableImageError as error:
             result.error = error
             return result
-        result.picture = picture
         for name, descriptor in self._descriptors.items():
             if not descriptor.batched:
                 result.rows[name] = descriptor.describe([picture])[0]
         if self._keep_thumbnails:
             result.thumbnail = thumbnails.encode(picture)
+        # Results wait for their batch: without a batched descriptor their pixels need not.
+        result.picture = picture if self._any_batched else replace(picture, pixels=picture.pixels[:0].copy())
         return result
 
     def _take(self, result: _Described) -> None:
         if result.error is not None:
-            item = result.item
-            rejected = Rejected(item.locator, result.error.reason, result.error.detail)
-            self._reject(rejected, size=item.size, mtime_ns=item.mtime_ns)
+            self._reject_item(result.item, result.error)
             return
         self._ready.append(result)
         late = time.monotonic() - self._committed_at > COMMIT_SECONDS
         if len(self._ready) >= self._options.batch_size or late:
             self._commit()
+
+    def _reject_item(self, item: SourceItem, error: UnreadableImageError) -> None:
+        rejected = Rejected(item.locator, error.reason, error.detail)
+        self._reject(rejected, size=item.size, mtime_ns=item.mtime_ns)
 
     def _reject(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
         self.rejected += 1
@@ -303,6 +305,7 @@ class _Run:
         self._index.reject(rejected, size=size, mtime_ns=mtime_ns)
 
     def _commit(self) -> None:
+        self._describe_forgotten()
         fresh = [r for r in self._ready if r.picture is not None]
         for name, descriptor in self._descriptors.items():
             if descriptor.batched and fresh:
@@ -313,6 +316,18 @@ class _Run:
         self._known.update(new.sha256 for new in batch)
         self._ready.clear()
         self._committed_at = time.monotonic()
+
+    def _describe_forgotten(self) -> None:
+        """Describe what was known when it was read, and lost its last occurrence to another file since."""
+        ready, self._ready = self._ready, []
+        for result in ready:
+            if result.picture is None and not self._index.has(result.sha256):
+                self._known.discard(result.sha256)
+                result = self._describe(result.item)
+            if result.error is None:
+                self._ready.append(result)
+            else:
+                self._reject_item(result.item, result.error)
 
     @staticmethod
     def _describe_batch(name: str, descriptor: Descriptor, results: Sequence[_Described]) -> None:

@@ -1,8 +1,8 @@
 """How near the best match of an unrelated picture is in this very index: a null distribution per descriptor.
 
-Each sampled reference's best *other* neighbour, near-duplicates left out, is what an unrelated picture of the same
-kind would find. An extreme-value distribution fitted to those gives the p-value of a match; since each sample is
-already a maximum over the whole gallery, gallery size and homogeneity are in it.
+Each sampled reference's best *other* neighbour, near-duplicates left out, is what an unrelated picture of the
+same kind would find. An extreme-value distribution fitted to those gives the p-value of a match; since each
+sample is already a maximum over the whole gallery, gallery size and homogeneity are in it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from index.credits import Credits
-from index.errors import IndexCorruptError, IndexVersionError, IndexWriteError
+from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError, IndexWriteError
 from index.items import Rejected
 from index.migrations import SCHEMA_VERSION, migrate
 
@@ -100,21 +100,32 @@ class Catalog:
             )
         try:
             self._connection = self._connect()
-            self._prepare()
+            try:
+                self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
     def _connect(self) -> sqlite3.Connection:
         options: dict[str, Any] = {"check_same_thread": False, "isolation_level": None, "timeout": 30.0}
+        connection: sqlite3.Connection
         if self._writable:
-            return sqlite3.connect(self.path, **options)
+            connection = sqlite3.connect(self.path, **options)
+            return connection
+        # Readers write nothing, but the last of them has to tidy the write-ahead log away.
         address = self.path.absolute().as_uri()
-        connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
+        connection = sqlite3.connect(f"{address}?mode=rw", uri=True, **options)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master")
-        except sqlite3.OperationalError:
-            # A catalogue in a folder that cannot be written to: no writer can be at work there either.
+            connection.execute("PRAGMA query_only = ON")
+        except sqlite3.OperationalError as error:
             connection.close()
+            if "locked" in str(error):
+                raise
+            # A catalogue in a folder that cannot be written to: no writer can be at work there either.
             connection = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, **options)
         return connection
 
@@ -124,6 +135,7 @@ class Catalog:
         if found > SCHEMA_VERSION:
             raise IndexVersionError(self._folder, found, SCHEMA_VERSION)
         if self._writable:
+            # For good: the mode cannot be changed while a reader is connected, as one may be at any time.
             run("PRAGMA journal_mode = WAL")
             run("PRAGMA synchronous = FULL")
             run("PRAGMA secure_delete = ON")
@@ -138,6 +150,8 @@ class Catalog:
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         text = str(error)
+        if "locked" in text:
+            return IndexLockedError(self._folder, "is in use by another program. Wait for it, then try again")
         if "disk is full" in text or "disk I/O" in text:
             return IndexWriteError(
                 self._folder, f"cannot be written: {text}. Free some space; nothing is lost"
@@ -149,14 +163,8 @@ class Catalog:
         )
 
     def close(self) -> None:
-        """Disconnect; a writer leaves one plain file behind."""
+        """Disconnect; the last to do so leaves one plain file behind."""
         with self._lock:
-            if self._writable:
-                try:
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                    self._connection.execute("PRAGMA journal_mode = DELETE")
-                except sqlite3.DatabaseError:
-                    pass  # another reader is connected, or the disk is full: the WAL stays and is read
             self._connection.close()
 
     @contextmanager
@@ -236,8 +244,8 @@ class Catalog:
         if not rows:
             return None
         number, sha256, width, height, trim = rows[0]
-        edges = tuple(float(v) for v in json.loads(trim)) if trim else (0.0, 0.0, 1.0, 1.0)
-        return ReferenceRecord(number, sha256, width, height, edges)  # type: ignore[arg-type]
+        left, top, right, bottom = json.loads(trim) if trim else (0.0, 0.0, 1.0, 1.0)
+        return ReferenceRecord(number, sha256, width, height, (left, top, right, bottom))
 
     def occurrences(self, reference_id: int) -> tuple[OccurrenceRecord, ...]:
         """Return the occurrences of a reference, in the order they were added."""
@@ -246,8 +254,10 @@ class Catalog:
             f"SELECT {columns} FROM occurrence WHERE reference_id = ? ORDER BY id", (reference_id,)
         )
         return tuple(
-            OccurrenceRecord(row[0], Credits(*row[3:8], extra=json.loads(row[8])), row[1], row[2])
-            for row in rows
+            OccurrenceRecord(
+                path, Credits(artist, title, licence, source, caption, json.loads(extra)), size, mtime_ns
+            )
+            for path, size, mtime_ns, artist, title, licence, source, caption, extra in rows
         )
 
     def is_known(self, path: str, size: int, mtime_ns: int) -> bool:
@@ -331,8 +341,8 @@ class Catalog:
             conditions.append("(path = ? OR substr(path, 1, ?) = ? OR substr(path, 1, ?) = ?)")
             values += [trunk, len(trunk) + 1, trunk + "/", len(trunk) + 2, trunk + "::"]
         if artist is not None:
-            conditions.append("artist = ? COLLATE NOCASE")
-            values.append(artist)
+            conditions.append("casefold(artist) = ?")
+            values.append(artist.casefold())
         if source_contains is not None:
             conditions.append("instr(source, ?) > 0")
             values.append(source_contains)
@@ -360,7 +370,10 @@ class Catalog:
 
     def segments(self, descriptor: str | None = None) -> list[SegmentRecord]:
         """Return the segments (of one descriptor), oldest first."""
-        query = "SELECT id, descriptor, file, rows, sha256 FROM segment WHERE ?1 IS NULL OR descriptor = ?1 ORDER BY id"
+        query = (
+            "SELECT id, descriptor, file, rows, sha256 FROM segment "
+            "WHERE ?1 IS NULL OR descriptor = ?1 ORDER BY id"
+        )
         return [SegmentRecord(*row) for row in self._rows(query, (descriptor,))]
 
     def add_segment(self, descriptor: str, file: str, rows: int, sha256: str) -> None:
@@ -386,5 +399,6 @@ class Catalog:
         return found
 
     def vacuum(self) -> None:
-        """Rewrite the file without its free pages."""
+        """Rewrite the file without its free pages, and the log with what was deleted."""
         self._rows("VACUUM")
+        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")

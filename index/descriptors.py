@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DescriptorError
@@ -79,15 +78,18 @@ class Descriptor(Protocol):
 
     @property
     def batched(self) -> bool:
-        """True where describing many pictures at once pays (neural towers): the caller then collects
-        batches and calls it from one thread. False: it is called per picture, from worker threads."""
+        """Whether describing many pictures at once pays, as for neural towers.
+
+        True: the caller collects batches and calls it from one thread. False: it is called per picture, from
+        worker threads.
+        """
 
     def describe(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
         """Describe pictures, each independently of the others in the call.
 
         Returns:
-            One array a picture, (rows, width): exactly one row for BITS (uint8) and UNIT (float32,
-            unit length), any number, also none, for LOCAL (uint8).
+            One array a picture, (rows, width): exactly one row for UNIT (float32, unit length), one or, for
+            a picture without enough in it, none for BITS (uint8), any number for LOCAL (uint8).
         """
 
     def describe_mirrored(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:

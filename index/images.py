@@ -10,6 +10,10 @@ import hashlib
 import io
 import os
 import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -37,8 +41,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 """File name endings that a folder scan takes for pictures."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "MPO", "PPM")
-"""Decoders that may run. Pillow's others (EPS starts a program, …) never see a byte."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM")
+"""Decoders that may run (MPO comes with JPEG). Pillow's others (EPS starts a program, …) never see a byte."""
 
 ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """What `read_image` takes: a path, an encoded file's bytes, a PIL image, or an array (see `from_array`)."""
@@ -54,7 +58,7 @@ class Picture:
         height: Height of the original after EXIF rotation, in pixels.
         sha256: Hex digest of the file's bytes; of mode, size and pixels where there was no file.
         format: Pillow's name of the format, ``""`` where there was no file.
-        trim: Fractions (left, top, right, bottom) of the original kept by `trim_border`; (0, 0, 1, 1) otherwise.
+        trim: Fractions (left, top, right, bottom) of the original that `trim_border` kept; else (0, 0, 1, 1).
     """
 
     pixels: NDArray[np.uint8]
@@ -129,6 +133,8 @@ def read_image(
         name = locator or "<bytes>"
         if not source:
             raise UnreadableImageError(name, "empty", "0 bytes")
+        if len(source) > max_bytes:
+            raise UnreadableImageError(name, "too_large", f"{len(source)} bytes, limit {max_bytes}")
         picture = _decode(source, name, max_pixels)
     elif isinstance(source, Image.Image):
         picture = _from_pil(source, locator or "<image>", max_pixels)
@@ -143,6 +149,8 @@ def from_array(array: NDArray[Any], *, locator: str = "<array>", max_pixels: int
     Args:
         array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; uint8 0–255, uint16 0–65535, bool, or
             floating point 0–1.
+        locator: Name for error messages.
+        max_pixels: Larger pictures are refused.
 
     Raises:
         UnreadableImageError: Reason ``unsupported_array`` or ``too_many_pixels``.
@@ -168,24 +176,55 @@ def from_array(array: NDArray[Any], *, locator: str = "<array>", max_pixels: int
     return _from_pil(Image.fromarray(np.ascontiguousarray(values)), locator, max_pixels)
 
 
+_quiet = threading.Lock()
+_decoding: list[warnings.catch_warnings[None]] = []
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Ignore Pillow's warnings (garbled EXIF, large pictures), in however many threads pictures are decoded.
+
+    They tell the user nothing to act on, and where warnings are errors they would make pictures unreadable.
+    `catch_warnings` alone is not for threads: here the first in sets the filter, the last out unsets it.
+    """
+    with _quiet:
+        if not _decoding:
+            first = warnings.catch_warnings()
+            first.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        else:
+            first = _decoding[0]
+        _decoding.append(first)
+    try:
+        yield
+    finally:
+        with _quiet:
+            _decoding.pop()
+            if not _decoding:
+                first.__exit__(None, None, None)
+
+
 def _from_pil(image: Image.Image, locator: str, max_pixels: int) -> Picture:
     if image.width * image.height > max_pixels:
         raise _too_many_pixels(image, locator, max_pixels)
     try:
-        upright = _to_working(image)
+        with _quiet_pillow():
+            size, upright = _upright_size(image), _to_working(image)
         palette = image.palette.tobytes() if image.palette is not None else b""
-        content = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes() + palette).hexdigest()
+        content = hashlib.sha256(
+            f"{image.mode} {image.size} ".encode() + image.tobytes() + palette
+        ).hexdigest()
     except MemoryError as error:
         raise UnreadableImageError(locator, "too_many_pixels", "out of memory while decoding") from error
     # An image that was opened and not loaded yet still has its decoder to run, as in `_decode`.
     except Exception as error:
         raise _decoder_error(locator, error) from error
-    return _picture(upright, _upright_size(image), content, image.format or "")
+    return _picture(upright, size, content, image.format or "")
 
 
 def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _quiet_pillow(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise _too_many_pixels(image, locator, max_pixels)
             size = _upright_size(image)
@@ -198,7 +237,7 @@ def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
             upright = _to_working(image)
     except UnreadableImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise UnreadableImageError(locator, "too_many_pixels", str(error)) from error
     except MemoryError as error:
         raise UnreadableImageError(locator, "too_many_pixels", "out of memory while decoding") from error
@@ -235,6 +274,8 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow turns TIFFs itself, sizes included
+        return 1
     try:
         value = image.getexif().get(0x0112, 1)
     # A garbled EXIF block must not make a readable picture unreadable.
@@ -295,7 +336,7 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 
 def _trimmed(picture: Picture) -> Picture:
-    """Cut the white bands of img2dataset's ``resize_mode=border``: a square picture, equal bands on two sides.
+    """Cut the white bands of img2dataset's ``resize_mode=border``: equal ones on two sides of a square.
 
     White on all four sides is the picture's own margin, not padding, and stays.
     """

@@ -260,8 +260,10 @@ def _votes_of_state(
     features: Features, distances: FloatArray, rows: NDArray[np.int64], store: LocalStore, mirrored: bool
 ) -> list[Vote]:
     # A pair counts by how much nearer it is than the farthest neighbour asked for (an adaptive ratio test).
-    weights = 1.0 - distances / np.maximum(distances[:, -1:], 1e-6)
-    weights[rows[:, -1] < 0] = 1.0
+    # Where fewer rows were met than asked for, there is no such neighbour, and each counts whole.
+    known = rows[:, -1] >= 0
+    weights = np.ones_like(distances)
+    weights[known] -= distances[known] / np.maximum(distances[known, -1:], 1e-6)
     feature, column = np.nonzero((rows >= 0) & (weights > MIN_WEIGHT))
     if feature.size < MIN_PAIRS:
         return []

@@ -37,7 +37,7 @@ class PdqDescriptor:
         )
 
     def describe(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
-        """Hash pictures: one (1, 32) uint8 row each, or none where PDQ's quality is under `MIN_PDQ_QUALITY`."""
+        """Hash pictures: one (1, 32) uint8 row each, none where PDQ's quality is under `MIN_PDQ_QUALITY`."""
         return [self.describe_both(picture)[0] for picture in pictures]
 
     def describe_mirrored(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:

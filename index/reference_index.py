@@ -1,7 +1,7 @@
 """`ReferenceIndex`: one index folder, created, opened, added to, removed from, searched and checked here.
 
-The only writer of an index folder. DESIGN section 3 has the layout and the invariants; `index.catalog` holds the
-commit point. Longer than 400 lines because every write to the folder must be in one place.
+The only writer of an index folder. DESIGN section 3 has the layout and the invariants; `index.catalog` holds
+the commit point. Longer than 400 lines because every write to the folder must be in one place.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ from index.vectors import BitStore, LocalStore, UnitStore, open_store
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LOCK_FILE = "writer.lock"
-_OURS = {MANIFEST, CATALOG_FILE, THUMBNAIL_FILE, LOCK_FILE, "vectors", "ann"}
+_OURS = {"vectors", "ann", MANIFEST, f"{MANIFEST}.tmp", LOCK_FILE, f"{LOCK_FILE}.held"} | {
+    name + suffix for name in (CATALOG_FILE, THUMBNAIL_FILE) for suffix in ("", "-wal", "-shm", "-journal")
+}
+"""Names in an index folder; a creation that was killed leaves some of them, and is taken up again."""
 
 PER_DESCRIPTOR = 20
 """References that each descriptor may propose."""
@@ -57,7 +60,7 @@ FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack et al. 2009, https://doi.org/10.1145/1571941.1572114)."""
 
 NEAR_DUPLICATE_PDQ = 31
-"""PDQ distance up to which two references count as near-duplicates: the field's standard bound, of 256 bits."""
+"""PDQ distance up to which two references are near-duplicates: the field's standard bound, of 256 bits."""
 
 MERGE_ABOVE = 24
 """Small segments of one descriptor that a writer leaves standing before it merges them."""
@@ -154,8 +157,11 @@ class ReferenceIndex:
         self._nulls: dict[str, Null] | None = None
         self._size: int | None = None
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
+        self._pinned: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         if writable:
             self._sweep()
+        else:
+            self._pin()
 
     # Opening and closing
 
@@ -184,7 +190,9 @@ class ReferenceIndex:
             raise UsageError(f"{folder}: is a file. Name a folder for the index")
         if folder.is_dir() and any(entry.name not in _OURS for entry in folder.iterdir()):
             raise UsageError(f"{folder}: holds other files. Name a new or empty folder for the index")
-        made = [registry.create(name, device=device) for name in descriptors]
+        if not descriptors:
+            raise UsageError("name at least one descriptor. Example: pdq,phash,keypoints")
+        made = [registry.create(name, device=device) for name in dict.fromkeys(descriptors)]
         manifest = {
             "format_version": FORMAT_VERSION,
             "kind": "replication-detector index",
@@ -197,6 +205,12 @@ class ReferenceIndex:
             try:
                 text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
                 index = cls(folder, manifest, lock=lock, device=device)
+                if index.generation:
+                    index._close_files()
+                    raise IndexCorruptError(
+                        folder,
+                        f"holds an index whose {MANIFEST} is missing. Restore it, or name a new folder",
+                    )
                 _write_atomically(folder / MANIFEST, text.encode())
             except BaseException:
                 lock.release()
@@ -233,13 +247,17 @@ class ReferenceIndex:
 
     def close(self) -> None:
         """Close files and, for a writer, give the lock back."""
-        self._catalog.close()
-        self._thumbnails.close()
+        self._close_files()
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.path / LOCK_FILE).write_text("", encoding="utf-8")
             self._lock.release()
             self._lock = None
+
+    def _close_files(self) -> None:
+        self._pinned.clear()
+        self._catalog.close()
+        self._thumbnails.close()
 
     def __enter__(self) -> ReferenceIndex:
         return self
@@ -278,6 +296,10 @@ class ReferenceIndex:
         """Return the SHA-256 digests of all references."""
         return self._catalog.digests()
 
+    def has(self, sha256: str) -> bool:
+        """Say whether there is a reference with this digest."""
+        return self._catalog.id_of(sha256) is not None
+
     def reject(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
         """Record a file that cannot become a reference; committed with the next `add`."""
         self._rejected_buffer.append((rejected, size, mtime_ns))
@@ -292,6 +314,8 @@ class ReferenceIndex:
             IndexWriteError: The disk is full or the folder cannot be written to. Nothing was added.
         """
         self._must_write()
+        if not batch and not self._rejected_buffer:
+            return 0
         thumbnails = [(new.sha256, new.thumbnail) for new in batch if new.thumbnail is not None]
         fresh: list[tuple[int, dict[str, NDArray[Any]]]] = []
         with _write_errors(self.path):
@@ -481,19 +505,37 @@ class ReferenceIndex:
     def __len__(self) -> int:
         return self._catalog.counts()[0]
 
+    def _pin(self) -> None:
+        """Map the segments of this reader's generation: a writer that merges them may unlink them after."""
+        for _ in range(8):
+            try:
+                for segment in self._catalog.segments():
+                    with contextlib.suppress(ValueError, EOFError, PermissionError):  # `_load` says so
+                        self._pinned[segment.file] = _mapped(self.path / "vectors" / segment.file)
+                return
+            except FileNotFoundError:
+                # Merged since the catalogue was opened: a newer one names the files that are there now.
+                before = self._catalog.generation
+                self._catalog.close()
+                self._catalog = Catalog(self.path, writable=False)
+                self._pinned.clear()
+                if self._catalog.generation == before:
+                    return
+
     def _load(self, spec: DescriptorSpec) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
         rows, owners = [], []
-        folder = self.path / "vectors"
         for segment in self._catalog.segments(spec.name):
             try:
-                mapped = np.load(folder / segment.file, mmap_mode="r", allow_pickle=False)
-                ids = np.load(folder / segment.file.replace(".npy", ".ids.npy"), allow_pickle=False)
+                pinned = self._pinned.get(segment.file)
+                mapped, ids = pinned or _mapped(self.path / "vectors" / segment.file)
             except (OSError, ValueError, EOFError) as error:
                 raise IndexCorruptError(
                     self.path,
                     f"segment {segment.file} cannot be read. Run: detector index check --index {self.path}",
                 ) from error
-            if len(mapped) != segment.rows or len(ids) != segment.rows or mapped.shape[1:] != (spec.width,):
+            fits = mapped.shape == (segment.rows, spec.width) and ids.shape == (segment.rows,)
+            if not fits or mapped.dtype != dtype or ids.dtype != np.int64:
                 raise IndexCorruptError(
                     self.path,
                     f"segment {segment.file} has another shape than was committed. "
@@ -502,9 +544,8 @@ class ReferenceIndex:
             rows.append(mapped)
             owners.append(ids)
         if not rows:
-            dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
             return np.zeros((0, spec.width), dtype), np.zeros(0, np.int64)
-        return np.concatenate(rows), np.concatenate(owners).astype(np.int64)
+        return np.concatenate(rows), np.concatenate(owners)
 
     def store(self, name: str) -> BitStore | UnitStore | LocalStore:
         """Return the searchable store of a descriptor, made on first use.
@@ -540,11 +581,12 @@ class ReferenceIndex:
         """Describe pictures for `search`, with every descriptor of this index and in both mirror states."""
         rows: list[dict[str, tuple[NDArray[Any], NDArray[Any]]]] = [{} for _ in pictures]
         features: list[Features | None] = [None] * len(pictures)
+        descriptors = self.descriptors()
         for spec in self.specs:
             if spec.kind is Kind.LOCAL:
                 features = [extract(picture, max_features=MAX_QUERY_FEATURES) for picture in pictures]
                 continue
-            descriptor = self.descriptors()[spec.name]
+            descriptor = descriptors[spec.name]
             both = zip(descriptor.describe(pictures), descriptor.describe_mirrored(pictures), strict=True)
             for number, pair in enumerate(both):
                 rows[number][spec.name] = pair
@@ -593,9 +635,10 @@ class ReferenceIndex:
                     mirrored[number] = (value, state)
         candidates = []
         for number in sorted(fused, key=lambda n: (-fused[n], n))[:k]:
-            cast = votes.get(number)
-            state = cast.mirrored if cast is not None else mirrored[number][1]
-            candidates.append(Candidate(number, similarities.get(number, {}), state, cast, fused[number]))
+            best_vote = votes.get(number)
+            state = mirrored[number][1] if best_vote is None else best_vote.mirrored
+            alike = similarities.get(number, {})
+            candidates.append(Candidate(number, alike, state, best_vote, fused[number]))
         return candidates
 
     def reference(self, reference_id: int) -> tuple[ReferenceRecord, tuple[OccurrenceRecord, ...]] | None:
@@ -607,6 +650,12 @@ class ReferenceIndex:
         """Return a reference's thumbnail as WebP, or None."""
         record = self._catalog.reference(reference_id)
         return None if record is None else self._thumbnails.get(record.sha256)
+
+    def find_occurrences(
+        self, *, path: str | None = None, artist: str | None = None, source_contains: str | None = None
+    ) -> list[tuple[str, int]]:
+        """Return (path, reference id) of what `remove` would forget, by path."""
+        return self._catalog.find_occurrences(path=path, artist=artist, source_contains=source_contains)
 
     def rejected(self, *, limit: int = -1) -> list[Rejected]:
         """Return the files that could not become references, by path."""
@@ -627,7 +676,10 @@ class ReferenceIndex:
         """Return what this index is and holds."""
         references, occurrences, rejected = self._catalog.counts()
         rows = {spec.name: sum(s.rows for s in self._catalog.segments(spec.name)) for spec in self.specs}
-        size = sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file())
+        size = 0
+        for entry in self.path.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # a writer is at work
+                size += entry.stat().st_size if entry.is_file() else 0
         return IndexInfo(
             path=str(self.path),
             format_version=int(self._manifest["format_version"]),
@@ -647,32 +699,40 @@ class ReferenceIndex:
         Returns:
             One sentence a problem; empty where all is well.
         """
-        problems = self._catalog.problems()
+        try:
+            problems = self._catalog.problems()
+            live = np.asarray(self._catalog.reference_ids(), np.int64)
+        except IndexCorruptError as error:
+            return [str(error)]
         folder = self.path / "vectors"
-        live = np.asarray(self._catalog.reference_ids(), np.int64)
         for spec in self.specs:
-            covered = np.zeros(0, np.int64)
+            covered = [np.zeros(0, np.int64)]
             for segment in self._catalog.segments(spec.name):
                 path = folder / segment.file
-                ids_path = folder / segment.file.replace(".npy", ".ids.npy")
                 try:
-                    digest = _file_digest(path, ids_path)
-                except OSError as error:
+                    digest = _file_digest(path, _ids_path(path))
+                    _, ids = _mapped(path)
+                except FileNotFoundError:
+                    problems.append(f"segment {segment.file} is missing")
+                except (OSError, ValueError, EOFError) as error:
                     problems.append(f"segment {segment.file} cannot be read: {error}")
-                    continue
-                if digest != segment.sha256:
-                    problems.append(f"segment {segment.file} is not what was committed (digest differs)")
-                    continue
-                covered = np.concatenate([covered, np.load(ids_path, allow_pickle=False)])
-            missing = np.setdiff1d(live, covered)
+                else:
+                    covered.append(ids)
+                    if digest != segment.sha256:
+                        problems.append(f"segment {segment.file} is not what was committed (digest differs)")
+            missing = np.setdiff1d(live, np.concatenate(covered))
             if spec.kind is Kind.UNIT and len(missing):
                 problems.append(
                     f"{len(missing)} references have no {spec.name} row, the first is {missing[0]}"
                 )
         if self._manifest.get("thumbnails", True):
-            bare = self._catalog.digests() - self._thumbnails.digests()
-            if bare:
-                problems.append(f"{len(bare)} references have no thumbnail")
+            try:
+                bare = self._catalog.digests() - self._thumbnails.digests()
+            except IndexCorruptError as error:
+                problems.append(str(error))
+            else:
+                if bare:
+                    problems.append(f"{len(bare)} references have no thumbnail")
         return problems
 
 
@@ -744,9 +804,6 @@ def _acquire(folder: Path) -> Any:
     return lock
 
 
-_OURS.add(LOCK_FILE + ".held")
-
-
 @contextlib.contextmanager
 def _write_errors(folder: Path) -> Iterator[None]:
     try:
@@ -786,6 +843,15 @@ def _file_digest(*paths: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _ids_path(rows_path: Path) -> Path:
+    return rows_path.with_name(rows_path.name.removesuffix(".npy") + ".ids.npy")
+
+
+def _mapped(rows_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    rows = np.load(rows_path, mmap_mode="r", allow_pickle=False)
+    return rows, np.load(_ids_path(rows_path), mmap_mode="r", allow_pickle=False)
 
 
 def _slug(descriptor: str) -> str:

@@ -145,7 +145,7 @@ class UnitStore:
         return _ordered(similarities, positions, self._owners)
 
     def rows_of(self, reference_id: int) -> NDArray[np.float32]:
-        """Return the rows of a reference, float32 as rounded to float16, (N, width); none for an unknown one."""
+        """Return the rows of a reference, float32, rounded to float16, (N, width); none for an unknown id."""
         low, high = np.searchsorted(self._owners, (reference_id, reference_id + 1))
         found = [self._index.reconstruct(int(place)) for place in range(low, high)]
         return np.asarray(found, np.float32).reshape(len(found), -1)

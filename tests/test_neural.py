@@ -18,17 +18,14 @@ from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError, WeightsError
 from index.images import Picture
 from index.neural import ClipDescriptor, TorchScriptDescriptor, weights_digest
+from tests.conftest import TINY_TOWER, TOWER_SIDE, save_script
+from tests.conftest import save_clip_folder as save_folder
 
 torch = pytest.importorskip("torch")
 open_clip = pytest.importorskip("open_clip")
 
-SIDE = 32
-TINY = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": SIDE, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
-}
-PREPROCESS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "interpolation": "bicubic"}
+SIDE = TOWER_SIDE
+TINY = TINY_TOWER
 
 
 def picture(seed: int, width: int = 2 * SIDE, height: int = 2 * SIDE) -> Picture:
@@ -48,26 +45,19 @@ def flipped(one: Picture) -> Picture:
     return of(one.pixels[:, ::-1])
 
 
-def save_folder(folder: Path, state: dict[str, Any], config: dict[str, Any] = TINY, **pre: Any) -> Path:
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    both = {"model_cfg": config, "preprocess_cfg": PREPROCESS | pre}
-    (folder / "open_clip_config.json").write_text(json.dumps(both))
-    save_file(state, folder / "open_clip_model.safetensors")
-    return folder
+@pytest.fixture(scope="module")
+def state(tower_state: dict[str, Any]) -> dict[str, Any]:
+    return tower_state
 
 
 @pytest.fixture(scope="module")
-def state() -> dict[str, Any]:
-    torch.manual_seed(7)
-    model = open_clip.model.CLIP(**TINY)
-    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+def folder(clip_folder: Path) -> Path:
+    return clip_folder
 
 
 @pytest.fixture(scope="module")
-def folder(state: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_folder(tmp_path_factory.mktemp("clip") / "model", state)
+def script(script_file: Path) -> Path:
+    return script_file
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +67,6 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> str:
     path.write_text(json.dumps(TINY))
     open_clip.add_model_config(path)
     return path.stem
-
-
-def save_script(path: Path, *, seed: int = 3, bias: bool = True) -> Path:
-    torch.manual_seed(seed)
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 5, stride=4, bias=bias),
-        torch.nn.GELU(),
-        torch.nn.AdaptiveAvgPool2d(3),
-        torch.nn.Flatten(),
-        torch.nn.Linear(72, 16, bias=bias),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch deprecates what SSCD is published as
-        torch.jit.script(module.eval()).save(str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_script(tmp_path_factory.mktemp("script") / "model.torchscript.pt")
 
 
 @pytest.fixture(params=["clip", "sscd"])
