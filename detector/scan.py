@@ -151,11 +151,15 @@ def scan(
     """Check folders of pictures against a detector's index; see `Detector.scan`."""
     chosen = options or ScanOptions()
     named = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    for path in named:
+        if path.is_dir() and path.resolve() == detector.index.path.resolve():
+            raise UsageError(f"{path}: is the index itself. Name the folder of generated pictures to scan")
     total = sum(1 for path in named for _ in iter_folder(path))
     if total == 0:
         where = ", ".join(str(path) for path in named)
         raise UsageError(
-            f"{where}: no picture found. Name a folder that holds JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files"
+            f"{where}: no picture found. Name a folder that holds JPEG, PNG, WebP, GIF, BMP, TIFF or "
+            "AVIF files"
         )
     _prepare(detector.index)
     if jsonl is not None:

@@ -37,6 +37,7 @@ LAYOUT = {
         pixels report rights scan scoring training verify
         """,
     "detector/reports": "__init__ atomic cards jsonl markup page pictures spreadsheet terminal wording",
+    "detector/commands": "__init__ building checking console indexing options progress scanning",
     "detector/server": None,  # any module
 }
 
@@ -82,9 +83,8 @@ OWNERS: dict[str, set[str]] = {
     "pyarrow": {"index/tables.py"},
     "defusedxml": {"index/embedded.py"},
     # Surfaces
-    "typer": {"detector/cli.py"},
-    "click": {"detector/cli.py"},
-    "rich": {"detector/cli.py", "detector/reports/terminal.py"},
+    "typer": {"detector/cli.py", "detector/commands/*"},
+    "rich": {"detector/commands/*", "detector/reports/terminal.py"},
     "matplotlib": {"detector/audit.py"},
     "fastapi": {"detector/server/*"},
     "uvicorn": {"detector/server/*"},

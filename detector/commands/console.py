@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,10 @@ class Output:
         if not self.as_json:
             console = _console(stderr=False)
             for result in results:
-                console.print(result, style=style or None, soft_wrap=_is_piped_text(result, console))
+                if console.is_terminal:
+                    console.print(result, style=style or None)
+                else:
+                    typer.echo(_as_lines(result, console))
 
     def note(self, text: str, *, style: str = "dim") -> None:
         """Write a hint to stderr, unless told to be quiet."""
@@ -120,6 +122,28 @@ class Output:
     def raw(self, data: bytes) -> None:
         """Write bytes to stdout."""
         typer.echo(data, nl=False)
+
+    def confirm(self, question: str, *, flag: str) -> None:
+        """Ask a yes-or-no question on the terminal, and end the command unless the answer is yes.
+
+        Args:
+            question: What to ask, on stderr.
+            flag: The option that answers it.
+
+        Raises:
+            UsageError: There is nobody to ask.
+        """
+        from index.errors import UsageError
+
+        if self._silent or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(f"this asks first, and there is no terminal to ask on. Add {flag} to go ahead")
+        try:
+            agreed = typer.confirm(printable(question), err=True)
+        except typer.Abort as error:
+            raise KeyboardInterrupt from error
+        if not agreed:
+            self.warn("Nothing was changed.")
+            raise typer.Exit(0)
 
     def progress(self, doing: str, *, unit: str = "pictures") -> Ticker:
         """Return a progress display: a bar on a terminal, plain lines otherwise, nothing when quiet.
@@ -161,16 +185,9 @@ def printable(text: str) -> str:
     return "\n".join(plain(line) for line in text.split("\n"))
 
 
-def this_command(*more: str, without: Iterable[str] = ()) -> str:
-    """Return the command line of this process, ready to paste.
-
-    Args:
-        more: Words to add.
-        without: Flags to leave out.
-    """
-    dropped = {*more, *without}
-    words = ["detector", *(word for word in sys.argv[1:] if word not in dropped), *more]
-    return command_line(*words)
+def this_command(*more: str) -> str:
+    """Return the command line of this process, ready to paste, with words added that it lacks."""
+    return command_line("detector", *sys.argv[1:], *(word for word in more if word not in sys.argv))
 
 
 def command_line(*words: str | Path) -> str:
@@ -193,9 +210,11 @@ def _console(*, stderr: bool) -> Console:
     return Patient(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
-def _is_piped_text(result: object, console: Console) -> bool:
-    """Whether to leave a sentence on one line: programs read lines, and people wrap words."""
-    return not console.is_terminal and type(result).__name__ in ("str", "Text")
+def _as_lines(result: RenderableType, console: Console) -> str:
+    """Return a result for a file or a program: a sentence on one line, no blanks at line ends."""
+    with console.capture() as captured:
+        console.print(result, soft_wrap=type(result).__name__ in ("str", "Text"))
+    return "\n".join(line.rstrip() for line in captured.get().removesuffix("\n").split("\n"))
 
 
 def _in_words(error: BaseException) -> str:
@@ -215,7 +234,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _discard_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain about the closed pipe."""
+    """Point stdout at nothing: the interpreter's last flush would complain about the closed pipe."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -28,17 +28,21 @@ def taught(text: str, *examples: str) -> dict[str, Any]:
         text: What the command does; its first sentence stands in the list of commands.
         examples: Command lines.
     """
-    shown = "".join(f"\n  [cyan]{example}[/cyan]" for example in examples)
-    return {"help": f"{text}\n\n\b\nExamples:{shown}", "short_help": text.split(". ")[0].rstrip(".") + "."}
+    shown = "".join(f"\n[dim]$[/dim] [cyan]{example}[/cyan]" for example in examples)
+    return {"help": f"{text}\n\n\bExamples:{shown}", "short_help": text.split(". ")[0].rstrip(".") + "."}
 
 
 def level_bound(text: str) -> int:
-    """Read a value of --fail-on: a level from 1 to 5, 6 or ``never``."""
+    """Read a value of --fail-on: a level from 1 to 5, 6 or ``never``.
+
+    Raises:
+        UsageError: It is something else.
+    """
     if text.strip().lower() == "never":
         return NEVER
     if text.strip() in ("1", "2", "3", "4", "5", "6"):
         return int(text)
-    raise typer.BadParameter(f"{text!r} is no level: give 1, 2, 3, 4 or 5, or never.")
+    raise UsageError(f"--fail-on {text}: is no level. Give 1, 2, 3, 4 or 5, or never")
 
 
 def policy_of(allow: Sequence[str] | None, file: Path | None) -> Policy | None:
@@ -96,14 +100,12 @@ IndexFolder = Annotated[
     ),
 ]  # fmt: skip
 FailOn = Annotated[
-    int,
+    str,
     typer.Option(
         "--fail-on",
         metavar="LEVEL",
-        parser=level_bound,
         help="Exit with 1 if a picture has a match, not cleared, of this level or higher: 5 verbatim, 4 near "
         "copy, 3 partial copy, 2 strong resemblance, 1 weak resemblance, or never.",
-        show_default="3",
     ),
 ]
 AllowLicence = Annotated[
@@ -111,9 +113,9 @@ AllowLicence = Annotated[
     typer.Option(
         "--allow-licence",
         metavar="LICENCE",
-        help="Matches with this licence are cleared: shown, but not counted. An SPDX id (CC-BY-4.0), CC-BY-*, "
-        "public-domain, artist:NAME or source:DOMAIN. Can be given several times. An unknown licence is "
-        "never cleared.",
+        help="Matches with this licence are cleared: shown, but not counted. An SPDX id (CC-BY-4.0), "
+        "CC-BY-*, public-domain, artist:NAME or source:DOMAIN. Can be given several times. An unknown "
+        "licence is never cleared.",
         rich_help_panel=RIGHTS_PANEL,
         show_default=False,
     ),

@@ -14,6 +14,9 @@ from detector.reports.wording import duration_in_words
 if TYPE_CHECKING:
     from rich.console import Console
 
+RATE_AFTER_S = 1.0
+"""Pictures come in batches: a rate over less than this is chance."""
+
 RATE_WINDOW_S = 20.0
 """The rate is that of the last seconds: what an earlier run did passes by in no time and says nothing."""
 
@@ -43,7 +46,7 @@ class Pace:
         if len(self._seen) < 2:
             return 0.0
         (start_s, before), (now_s, done) = self._seen[0], self._seen[-1]
-        return (done - before) / (now_s - start_s) if now_s > start_s else 0.0
+        return (done - before) / (now_s - start_s) if now_s - start_s >= RATE_AFTER_S else 0.0
 
     def in_words(self, done: int, total: int | None) -> str:
         """Return ``· 25 a second · 40 s left``, as far as it is known."""

@@ -1,0 +1,121 @@
+"""The command line, `detector`: what commands there are; each is in `detector.commands`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from detector import __version__
+from detector.commands import checking, indexing, scanning
+from detector.commands.console import INTERRUPTED, Output
+from detector.commands.options import Debug, Json, Quiet, taught
+
+MAIN_PANEL = "Find copies"
+INDEX_PANEL = "Training images"
+OTHER_PANEL = "Other"
+
+
+class _InThisOrder(TyperGroup):
+    """Lists commands in the order in which they are used; Typer would put the group `index` last."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return the names of all commands."""
+        first = [name for name in ("index",) if name in self.commands]
+        return first + [name for name in self.commands if name not in first]
+
+
+app = typer.Typer(
+    cls=_InThisOrder,
+    help="Says of each generated picture whether it replicates a training image, which one, where, and how "
+    "sure that is.\n\n\bBegin with:\n"
+    "  [cyan]detector demo[/cyan]                                      see it on sample pictures\n"
+    "  [cyan]detector index build artworks --out art.index[/cyan]      index training images\n"
+    "  [cyan]detector scan generated --index art.index[/cyan]          check generated ones\n\n"
+    "\bExit codes:\n  0 nothing flagged, 1 flagged, 2 usage or data error, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # `Output` says what went wrong, in one line
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Check folders of generated pictures against an index. Shows what replicates a training image, the "
+        "closest first, with its level (5 verbatim to 2 resemblance), the part that is shared, the artist "
+        "and the licence; writes a page, a table or JSON lines on request. Exits with 1 if a match of level "
+        "3 or higher was found that --allow-licence or --policy does not clear.",
+        "detector scan generated --index art.index --html report.html",
+        "detector scan generated --index art.index --jsonl findings.jsonl --resume",
+        "detector scan generated --index art.index --fail-on 4 --allow-licence CC0-1.0",
+    ),
+)(scanning.scan)
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Check single generated pictures, with the evidence in words. For each match: what is shared and "
+        "where, what was measured, whose work it is and what its licence asks for.",
+        "detector check picture.png --index art.index",
+        "detector check picture.png --index art.index --json",
+    ),
+)(checking.check)
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Judge and show findings again, without scanning. With another bound, other cleared licences, as "
+        "another page or table. Without --allow-licence and --policy, what the scan cleared stays cleared; "
+        "with them, they alone count.",
+        "detector report findings.jsonl --fail-on 2",
+        "detector report findings.jsonl --index art.index --html report.html",
+        "detector report findings.jsonl --allow-licence public-domain --csv findings.csv",
+    ),
+)(scanning.report)
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Try it on sample pictures. Indexes the sample artworks, scans the sample generated pictures and "
+        "writes a page, all in the folder detector-demo/ here. Exits with 0 although copies are found.",
+        "detector demo",
+    ),
+)(scanning.demo)
+app.add_typer(indexing.app, name="index", rich_help_panel=INDEX_PANEL)
+
+
+@app.command(rich_help_panel=OTHER_PANEL, **taught("Show the version.", "detector version"))
+def version(*, quiet: Quiet = False, as_json: Json = False, debug: Debug = False) -> None:
+    """Show the version."""
+    with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
+        output.json({"version": __version__})
+        output.say(f"detector {__version__}")
+
+
+@app.callback()
+def _options(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"detector {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            # A terminal or file of another encoding shows escapes instead of stopping the command.
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app(prog_name="detector")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

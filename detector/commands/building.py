@@ -1,0 +1,256 @@
+"""`detector index build` and `add`: training images into an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.commands.console import FAILED, Output, command_line, printable, this_command
+from detector.commands.options import TUNING_PANEL, Debug, Device, Json, Quiet, Workers
+
+if TYPE_CHECKING:
+    from index.build import BuildOptions, BuildReport
+    from index.items import Rejected
+    from index.reference_index import IndexInfo
+
+COLUMNS_PANEL = "Columns of lists and metadata files"
+
+SHOWN_FILES = 10
+
+
+def _column(field: str, usual: str) -> Any:
+    return typer.Option(
+        f"--{field}-column",
+        metavar="NAME",
+        help=f"Column that holds the {field}. Known without being told: {usual}",
+        rich_help_panel=COLUMNS_PANEL,
+        show_default=False,
+    )
+
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SRC...",
+        help="Folders (searched through; a metadata.csv in them is read), lists (.csv .tsv .jsonl .parquet), "
+        "WebDataset or img2dataset .tar shards, or single pictures.",
+        show_default=False,
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        metavar="PICTURES",
+        min=1,
+        help="Pictures a commit: the most work that a power cut can lose.",
+        rich_help_panel=TUNING_PANEL,
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        metavar="PIXELS",
+        min=1,
+        help="Pictures of more pixels (width × height) are rejected.",
+        rich_help_panel=TUNING_PANEL,
+    ),
+]
+ArtistColumn = Annotated[str | None, _column("artist", "artist, author, creator, photographer, …")]
+TitleColumn = Annotated[str | None, _column("title", "title, headline, name …")]
+LicenceColumn = Annotated[str | None, _column("licence", "licence, license, rights, usage_terms …")]
+SourceColumn = Annotated[str | None, _column("source", "url, source, image_url, link …")]
+CaptionColumn = Annotated[str | None, _column("caption", "caption, text, prompt, description …")]
+PathColumn = Annotated[str | None, _column("path", "file_name, path, file, image …")]
+
+
+# The command line names its options one by one, so these functions have more parameters than others may.
+
+
+def build(
+    sources: Sources,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="The index folder: a new one, or one to go on with.",
+            show_default=False,
+        ),
+    ],
+    descriptors: Annotated[
+        str | None,
+        typer.Option(
+            "--descriptors",
+            metavar="NAMES",
+            help="With commas between: pdq, phash, keypoints (these three if left out), "
+            "clip:MODEL/PRETRAINED, clip:hf-hub:ORG/NAME, clip:local-dir:FOLDER, sscd:FILE.pt. "
+            "They cannot be changed later.",
+            show_default=False,
+        ),
+    ] = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails/--no-thumbnails",
+            help="Keep small copies of the pictures, for verifying matches and for reports. Decided once, "
+            "when the index is new.",
+        ),
+    ] = True,
+    workers: Workers = 0,
+    batch_size: BatchSize = 256,
+    max_pixels: MaxPixels = 178_956_970,
+    device: Device = None,
+    artist_column: ArtistColumn = None,
+    title_column: TitleColumn = None,
+    licence_column: LicenceColumn = None,
+    source_column: SourceColumn = None,
+    caption_column: CaptionColumn = None,
+    path_column: PathColumn = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Index training images."""
+    with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
+        from index.build import BuildOptions
+        from index.credits import ColumnNames
+        from index.descriptors import parse_names
+
+        options = BuildOptions(
+            thumbnails=thumbnails,
+            workers=workers,
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            columns=ColumnNames(
+                artist_column, title_column, licence_column, source_column, caption_column, path_column
+            ),
+            device=device,
+        )
+        names = parse_names(descriptors) if descriptors is not None else None
+        output.json(fill_index(output, sources, out, names, options))
+        output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
+
+
+def add(
+    sources: Sources,
+    *,
+    index: Annotated[
+        Path,
+        typer.Option(
+            "--index", "--out", "-o", metavar="FOLDER", help="The index folder to add to.", show_default=False
+        ),
+    ],
+    workers: Workers = 0,
+    batch_size: BatchSize = 256,
+    max_pixels: MaxPixels = 178_956_970,
+    device: Device = None,
+    artist_column: ArtistColumn = None,
+    title_column: TitleColumn = None,
+    licence_column: LicenceColumn = None,
+    source_column: SourceColumn = None,
+    caption_column: CaptionColumn = None,
+    path_column: PathColumn = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Add training images to an index."""
+    with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
+        from index.build import BuildOptions
+        from index.credits import ColumnNames
+        from index.reference_index import ReferenceIndex
+
+        options = BuildOptions(
+            workers=workers,
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            columns=ColumnNames(
+                artist_column, title_column, licence_column, source_column, caption_column, path_column
+            ),
+            device=device,
+        )
+        ReferenceIndex.open(index).close()  # it must be there: `build` would make it
+        output.json(fill_index(output, sources, index, None, options))
+
+
+def fill_index(
+    output: Output, sources: Sequence[str], out: Path, names: Sequence[str] | None, options: BuildOptions
+) -> dict[str, Any]:
+    """Build with progress, and say what was done.
+
+    Args:
+        output: Of the command.
+        sources: As given.
+        out: The index folder.
+        names: Descriptors, or None.
+        options: How pictures are read.
+
+    Returns:
+        The same as plain JSON values.
+    """
+    from index.build import BuildProgress, build_index
+    from index.reference_index import ReferenceIndex
+
+    output.on_interrupt = (
+        f"Interrupted. What was committed is kept. Run the same command again to go on:\n  {this_command()}"
+    )
+    with output.progress("Indexing") as ticker:
+
+        def told(progress: BuildProgress) -> None:
+            note = f"{progress.rejected:,} could not be used" if progress.rejected else ""
+            ticker.update(progress.done, progress.total, note)
+
+        report = build_index(sources, out, descriptors=names, options=options, on_progress=told)
+    with ReferenceIndex.open(out) as opened:
+        found = opened.info()
+    output.say(*_build_in_words(report, found))
+    if not report.references:
+        output.outcome = FAILED
+        output.warn(f"error: {out}: no picture could be used, so there is nothing to search.", style="red")
+    return {**report.to_dict(), "bytes_on_disk": found.bytes_on_disk}
+
+
+def _build_in_words(report: BuildReport, found: IndexInfo) -> Iterable[str]:
+    from detector.commands.progress import rate_in_words
+    from detector.reports.wording import duration_in_words, plural
+
+    done = report.occurrences + report.unchanged + report.rejected
+    pace = f" ({rate_in_words(done / report.seconds)})" if report.seconds > 0.5 else ""
+    added = plural(report.added, "new reference")
+    more = report.occurrences - report.added
+    again = f" and {plural(more, 'further occurrence')}" if more > 0 else ""
+    yield f"Added {added}{again} in {duration_in_words(max(report.seconds, 0.1))}{pace}."
+    if report.unchanged:
+        yield f"{plural(report.unchanged, 'file')} known already, passed over."
+    held = f"{plural(found.references, 'reference')} from {plural(found.occurrences, 'occurrence')}"
+    yield f"{report.path} now holds {held}, {bytes_in_words(found.bytes_on_disk)} on disk."
+    if report.rejected:
+        yield f"{plural(report.rejected, 'file')} could not be used:"
+        yield from map(rejection_in_words, report.rejections[:SHOWN_FILES])
+        if report.rejected > SHOWN_FILES:
+            rest = command_line("detector", "index", "info", "--rejected", "--index", report.path)
+            yield f"  … and {report.rejected - SHOWN_FILES:,} more: {rest}"
+
+
+def rejection_in_words(rejected: Rejected) -> str:
+    """Return a line on a file that could not be used, and why."""
+    from detector.reports.wording import REASONS, reason_in_words
+
+    # What a source says of its own files comes with its next step in the detail.
+    detail = rejected.detail if rejected.reason not in REASONS else ""
+    said = reason_in_words(rejected.reason) + (f" ({detail})" if detail else "")
+    return printable(f"  {rejected.locator}: {said}".replace("\n", " "))
+
+
+def bytes_in_words(count: int) -> str:
+    """Return ``3.2 MB``."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
