@@ -209,7 +209,7 @@ def _from_pil(image: Image.Image, locator: str, max_pixels: int) -> Picture:
         raise _too_many_pixels(image, locator, max_pixels)
     try:
         with _quiet_pillow():
-            size, upright = _upright_size(image), _to_working(image)
+            upright, size = _to_working(image, image.size)
         palette = image.palette.tobytes() if image.palette is not None else b""
         content = hashlib.sha256(
             f"{image.mode} {image.size} ".encode() + image.tobytes() + palette
@@ -227,14 +227,14 @@ def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
         with _quiet_pillow(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise _too_many_pixels(image, locator, max_pixels)
-            size = _upright_size(image)
+            stored_size = image.size
             image_format = image.format or ""
             if image_format in ("JPEG", "MPO"):
                 # Pillow's draft keeps both sides at least as asked; the longer one is what counts here.
                 longest = max(image.size)
                 wanted = [max(1, DRAFT_SIDE * side // longest) for side in image.size]
                 image.draft(None, (wanted[0], wanted[1]))
-            upright = _to_working(image)
+            upright, size = _to_working(image, stored_size)
     except UnreadableImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -268,11 +268,6 @@ def _head(data: bytes) -> str:
     return "begins with " + data[:8].hex(" ")
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    orientation = _orientation(image)
-    return (image.height, image.width) if orientation in (5, 6, 7, 8) else (image.width, image.height)
-
-
 def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":  # Pillow turns TIFFs itself, sizes included
         return 1
@@ -295,13 +290,14 @@ _TURNS = {
 }
 
 
-def _to_working(image: Image.Image) -> Image.Image:
-    """Decode, flatten, shrink and turn: RGB, long side at most `WORKING_SIDE`."""
+def _to_working(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode, flatten, shrink and turn: RGB, long side at most `WORKING_SIDE`; and the size as turned."""
+    image.load()  # before anything else: asking a PNG for its EXIF block decodes it and hides what that raises
     orientation = _orientation(image)
-    image.load()
     rgb = _shrunk(_flattened(image))
-    turn = _TURNS.get(orientation)
-    return rgb if turn is None else rgb.transpose(turn)
+    if orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[orientation])
+    return rgb, (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
 def _shrunk(image: Image.Image) -> Image.Image:

@@ -47,6 +47,10 @@ ROW_BYTES = CODE_BYTES + 2 + 2 + 2 + 1 + 1
 
 _LOG_SCALE_MIN, _LOG_SCALE_STEP = -10.0, 1.0 / 25.0
 
+_CENTRE = 0.25
+"""What OpenCV's SIFT places lack, in pixels, of lying between the edges 0 and width: half a pixel is in the
+middle of the first, and doubling the picture has added a quarter. Mirroring would shift them without it."""
+
 _bins = np.arange(128).reshape(4, 4, 8)
 MIRROR_ORDER: NDArray[np.int64] = _bins[::-1][:, :, (-np.arange(8)) % 8].ravel()
 """Where each of a SIFT descriptor's 128 bins goes when the picture is mirrored: the 4×4 grid, which is laid
@@ -108,8 +112,10 @@ def extract(picture: Picture, *, max_features: int) -> Features:
         found, raw = sift.detectAndCompute(grey, None)
     if not found:
         return Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.float32), width, height)
-    values = [(p.pt[0] / unit, p.pt[1] / unit, np.log2(p.size / unit), np.deg2rad(p.angle)) for p in found]
-    places = np.asarray(values[:max_features], np.float32)
+    values = [(*p.pt, p.size, np.deg2rad(p.angle)) for p in found[:max_features]]
+    places = np.asarray(values, np.float32)
+    places[:, :2] = (places[:, :2] + _CENTRE) / unit
+    places[:, 2] = np.log2(places[:, 2] / unit)
     places[:, 3] = _wrapped(places[:, 3])
     vectors = np.asarray(raw[:max_features], np.float32)
     vectors = np.sqrt(vectors / np.maximum(vectors.sum(axis=1, keepdims=True), 1e-9))

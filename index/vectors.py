@@ -140,15 +140,28 @@ class UnitStore:
         """See `Store.search`."""
         if not len(self) or not len(queries):
             return _nothing(len(queries), k)
-        found = self._index.search(np.ascontiguousarray(queries, np.float32), min(k, len(self)))
-        similarities, positions = _padded(found[0].astype(np.float32), found[1].astype(np.int64), k, -np.inf)
-        return _ordered(similarities, positions, self._owners)
+        asked = np.ascontiguousarray(queries, np.float32)
+        values, ids = self._nearest(asked, k + 1)
+        # faiss leaves open which of equal rows come first: where they go on past k, ask until all are in.
+        open_ends, reach = np.flatnonzero(values[:, k - 1] == values[:, k]), k + 1
+        values, ids = values[:, :k].copy(), ids[:, :k].copy()
+        while open_ends.size and reach < len(self):
+            reach = min(4 * reach, len(self))
+            wide, wide_ids = self._nearest(asked[open_ends], reach)
+            values[open_ends], ids[open_ends] = wide[:, :k], wide_ids[:, :k]
+            open_ends = open_ends[wide[:, k - 1] == wide[:, -1]]
+        return values, ids
+
+    def _nearest(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        found = self._index.search(queries, min(k, len(self)))
+        values, positions = _padded(found[0].astype(np.float32), found[1].astype(np.int64), k, -np.inf)
+        return _ordered(values, positions, self._owners)
 
     def rows_of(self, reference_id: int) -> NDArray[np.float32]:
         """Return the rows of a reference, float32, rounded to float16, (N, width); none for an unknown id."""
         low, high = np.searchsorted(self._owners, (reference_id, reference_id + 1))
         found = [self._index.reconstruct(int(place)) for place in range(low, high)]
-        return np.asarray(found, np.float32).reshape(len(found), -1)
+        return np.asarray(found, np.float32).reshape(len(found), self._index.d)
 
     def pairs_above(self, min_similarity: float, *, most: int = 16) -> Iterator[tuple[int, int, float]]:
         """Yield pairs of references among each row's `most` nearest, block by block: memory stays flat.
