@@ -99,7 +99,9 @@ def alike(result: Result, works: Sequence[Work], folder: Path, *, quick: bool) -
             verdicts += [report.verdict for report in scan]
             mirrored = detector.check_many([_mirrored(work) for work in queries])
             verdicts += [report.verdict for report in mirrored]
-    note = f"{len(chosen)} works: one half indexed, the other put to it, also mirrored; then the halves swapped."
+    note = (
+        f"{len(chosen)} works: one half indexed, the other put to it, also mirrored; then the halves swapped."
+    )
     result.tables.append(Table(f"A gallery of {title}", columns, [_row(title, verdicts)], note))
     alarms = sum(v is Verdict.REPLICA for v in verdicts)
     result.bar(

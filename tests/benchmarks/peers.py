@@ -13,6 +13,10 @@ from PIL import Image
 TOP = 10
 """Predictions a query; the same as a detector's report holds."""
 
+PDQ = "PDQ ≤ 31"
+PDQ_UNBOUNDED = "PDQ, any distance"
+"""Shown beside the peers as they are used: how far PDQ gets when its distances are ranked."""
+
 Bits = NDArray[np.uint8]
 
 
@@ -51,8 +55,8 @@ def all_peers() -> tuple[Peer, ...]:
 
     return (
         Peer("imagehash pHash", phash, None),
-        Peer("PDQ ≤ 31", pdq, 31),
-        Peer("PDQ, any distance", pdq, None),
+        Peer(PDQ, pdq, 31),
+        Peer(PDQ_UNBOUNDED, pdq, None),
         Peer("imagededup pHash ≤ 10", dedup_phash, 10),
     )
 

@@ -23,7 +23,7 @@ def calibration(
     matches, answers = [], []
     for query, report in zip(queries, reports, strict=True):
         if query.group == SAME_TEMPLATE:
-            continue  # whether a shared frame is a copy is not for the score to say
+            continue
         for match in report.matches:
             true = Path(match.reference.occurrences[0].path).name == query.reference
             matches.append((match.score, true))
@@ -41,9 +41,10 @@ def calibration(
         _plot(grouped, options.out / f"reliability-{title}.png", f"Score of {title}, {len(pairs)}")
         result.figures[f"reliability, {title}"] = [vars(b) for b in grouped]
     note = (
-        "15 bins. Matches: is this reference the one that was edited? Queries: has this picture a reference at "
-        "all (its score is its best match's, 0 without one)? The mix of edits and unrelated is the benchmark's. "
-        "Plots: reliability-matches.png, reliability-queries.png."
+        "15 bins. Matches: is this reference the one that was edited? Queries: has this picture a reference "
+        "at all (its score is its best match's, 0 without one)? The mix of edits and unrelated pictures is "
+        "the benchmark's; those with a reference's template are left out, since whether a shared frame is a "
+        "copy is not for the score to say. Plots: reliability-matches.png, reliability-queries.png."
     )
     result.tables.append(Table("Calibration of the score", ("over", "bins", "n", "error"), rows, note))
 
