@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from detector.report import Evidence
 from detector.reports.atomic import replacing
-from detector.scoring import FEATURES, ScoringModel, features_of
+from detector.scoring import Logistic, ScoringModel, blind_features_of, features_of, is_blind
 from index.errors import SourceError, UnreadableImageError, UsageError
 
 if TYPE_CHECKING:
     from detector.detector import Detector
 
 FOLDS = 5
-PENALTY = 1e-3
+PENALTY = 1e-4
 """Weight of the squared weights, per pair. Separable data would drive unpenalised weights to infinity."""
 
 MIN_PAIRS_OF_EACH = 20
-"""Fewer labelled copies, or fewer others, say too little to fit eight weights."""
+"""Fewer labelled copies, or fewer others, say too little to fit ten weights."""
 
 BINS = 15
 """Equal-width bins of the reliability table (Guo et al. 2017, arXiv:1706.04599)."""
@@ -157,7 +157,9 @@ def calibrate(pairs: Iterable[LabelledPair], *, precision: float = 0.99) -> Cali
     Raises:
         UsageError: There are too few pairs of a kind.
     """
-    kept = [pair for pair in pairs if pair.evidence.verification != "identical"]
+    kept = [
+        pair for pair in pairs if pair.evidence.verification != "identical" and not is_blind(pair.evidence)
+    ]
     labels = np.asarray([pair.label for pair in kept], np.float64)
     positives = int(labels.sum())
     if min(positives, len(kept) - positives) < MIN_PAIRS_OF_EACH:
@@ -174,17 +176,20 @@ def calibrate(pairs: Iterable[LabelledPair], *, precision: float = 0.99) -> Cali
             scores[held] = _scores(values[held], *_fit(values[~held], labels[~held]))
         else:
             scores[held] = _scores(values[held], *_fit(values, labels))
-    weights, bias = _fit(values, labels)
+    seen = _logistic(values, labels)
+    blind = _logistic(np.asarray([blind_features_of(pair.evidence) for pair in kept], np.float64), labels)
     bounds = tuple(bound_for(scores, labels, wanted) for wanted in (0.90, 0.99))
     chosen = bound_for(scores, labels, precision).min_score
-    model = ScoringModel(
-        tuple(round(float(w), 5) for w in weights),
-        round(bias, 5),
-        round(min(max(chosen if chosen is not None else 0.99, 0.5), 0.99), 4),
-    )
+    min_score = round(min(max(chosen if chosen is not None else 0.99, 0.5), 0.99), 4)
+    model = ScoringModel(seen, blind, min_score)
     bins = reliability(scores, labels)
     error = sum(count * abs(score - share) for score, share, count in bins) / len(kept)
     return CalibrationReport(model, len(kept), positives, error, bins, bounds)
+
+
+def _logistic(values: NDArray[np.float64], labels: NDArray[np.float64]) -> Logistic:
+    weights, bias = _fit(values, labels)
+    return Logistic(tuple(round(float(w), 5) for w in weights), round(bias, 5))
 
 
 def _folds(queries: Sequence[str]) -> NDArray[np.int64]:
@@ -206,7 +211,7 @@ def _fit(values: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[NDAr
         slope = np.append(values.T @ pull + 2.0 * PENALTY * weights, pull.sum())
         return total, slope
 
-    count = len(FEATURES)
+    count = values.shape[1]
     limits = [(0.0, None)] * count + [(None, None)]
     found = minimize(loss, np.zeros(count + 1), jac=True, method="L-BFGS-B", bounds=limits)
     return found.x[:-1], float(found.x[-1])

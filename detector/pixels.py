@@ -54,6 +54,9 @@ class Comparison:
         overlap_agreement: The same over all of the overlap of both frames.
         differing: Largest connected piece of the region's structure that shows something else, as a share of
             that structure, 0–1.
+        differing_correlation: Mean local correlation inside that piece, -1–1: about 0 for another content,
+            higher for a worn rendering of the same.
+        rest_agreement: Like `agreement`, outside that piece.
     """
 
     query_region: FloatArray
@@ -65,6 +68,8 @@ class Comparison:
     agreement: float
     overlap_agreement: float
     differing: float
+    differing_correlation: float
+    rest_agreement: float
 
 
 def compare(
@@ -111,6 +116,8 @@ def compare(
         return None
     mask, polygon = region
     within = structured & mask
+    piece = _largest_difference(alike, within)
+    rest = within & ~piece
     similarity = _structural_similarity(grey_here, grey_there, mask)
     worst = _tiled_l2(here, there, mask)
     corners = polygon / np.array([width, height], np.float64)
@@ -126,7 +133,9 @@ def compare(
         tiled_l2=worst,
         agreement=float((alike & mask).sum() / max(int(within.sum()), 1)),
         overlap_agreement=overlap_agreement,
-        differing=_largest_difference(alike, within),
+        differing=float(piece.sum() / max(int(within.sum()), 1)),
+        differing_correlation=float(correlation[piece].mean()) if piece.any() else 1.0,
+        rest_agreement=float((alike & rest).sum() / max(int(rest.sum()), 1)),
     )
 
 
@@ -284,14 +293,15 @@ def _tiled_l2(here: NDArray[np.uint8], there: NDArray[np.uint8], mask: NDArray[n
     return float(np.sqrt(worst))
 
 
-def _largest_difference(alike: NDArray[np.bool_], structured: NDArray[np.bool_]) -> float:
+def _largest_difference(alike: NDArray[np.bool_], structured: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected piece of structure, away from spots that agree, as a mask."""
     import cv2
 
     differs = structured & ~cv2.dilate(alike.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8), connectivity=8)
     if count < 2:
-        return 0.0
-    return float(stats[1:, cv2.CC_STAT_AREA].max() / max(int(structured.sum()), 1))
+        return np.zeros(alike.shape, bool)
+    return np.asarray(labels == int(stats[1:, cv2.CC_STAT_AREA].argmax()) + 1)
 
 
 def _area(polygon: FloatArray) -> float:

@@ -18,15 +18,20 @@ FORMAT_VERSION = 1
 
 FEATURES: tuple[str, ...] = (
     "inliers",
-    "guided",
     "agreement",
     "similarity",
-    "area",
     "pdq",
     "phash",
     "cosine",
+    "agreement²",
+    "similarity²",
+    "inliers × agreement",
+    "inliers × similarity",
 )
 """What the model sees; each is 0 where not measured, grows with likeness, and has a weight of at least 0."""
+
+BLIND_FEATURES: tuple[str, ...] = ("inliers", "guided", "inliers ÷ matches", "pdq", "phash", "cosine")
+"""What it sees of a match whose pixels could not be compared: no thumbnail, and the reference's file is gone."""
 
 WHOLE = 0.75
 """Share of both pictures that must be shared for "whole picture" (levels 4 and 5)."""
@@ -46,25 +51,44 @@ WEAK_SCORE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class ScoringModel:
-    """A logistic model over `FEATURES`.
+class Logistic:
+    """A logistic model.
 
     Attributes:
         weights: One a feature, each at least 0.
         bias: Log odds where nothing was measured.
-        min_score: Score from which a verified match counts as a replica (level ≥ 3).
     """
 
     weights: tuple[float, ...]
     bias: float
+
+    def probability(self, features: Sequence[float]) -> float:
+        """Return the probability, 0–1, for one row of features."""
+        total = self.bias + sum(w * x for w, x in zip(self.weights, features, strict=True))
+        return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, total))))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringModel:
+    """Two logistic models, for matches whose pixels were compared and for others.
+
+    Attributes:
+        seen: Over `FEATURES`.
+        blind: Over `BLIND_FEATURES`.
+        min_score: Score from which a verified match counts as a replica (level ≥ 3).
+    """
+
+    seen: Logistic
+    blind: Logistic
     min_score: float
 
     def score(self, evidence: Evidence) -> float:
         """Return the probability, 0–1, that the reference is replicated."""
         if evidence.verification == "identical":
             return 1.0
-        total = self.bias + sum(w * x for w, x in zip(self.weights, features_of(evidence), strict=True))
-        return round(1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, total)))), 6)
+        if is_blind(evidence):
+            return round(self.blind.probability(blind_features_of(evidence)), 6)
+        return round(self.seen.probability(features_of(evidence)), 6)
 
     def level(self, evidence: Evidence) -> int:
         """Return the replication level, 0–5 (DESIGN section 5)."""
@@ -84,8 +108,11 @@ class ScoringModel:
         return {
             "format_version": FORMAT_VERSION,
             "features": list(FEATURES),
-            "weights": list(self.weights),
-            "bias": self.bias,
+            "weights": list(self.seen.weights),
+            "bias": self.seen.bias,
+            "blind_features": list(BLIND_FEATURES),
+            "blind_weights": list(self.blind.weights),
+            "blind_bias": self.blind.bias,
             "min_score": self.min_score,
         }
 
@@ -96,25 +123,60 @@ class ScoringModel:
         Raises:
             SourceError: The values are of another format, or of other features.
         """
-        if values.get("format_version") != FORMAT_VERSION or tuple(values.get("features", ())) != FEATURES:
+        known = tuple(values.get("features", ())) == FEATURES
+        known = known and tuple(values.get("blind_features", ())) == BLIND_FEATURES
+        if values.get("format_version") != FORMAT_VERSION or not known:
             raise SourceError(
                 path,
                 f"is no scoring model of format {FORMAT_VERSION}. Make one: detector calibrate --pairs …",
             )
-        weights: Sequence[float] = values["weights"]
-        return cls(tuple(float(w) for w in weights), float(values["bias"]), float(values["min_score"]))
+        seen, blind = (tuple(float(w) for w in values[key]) for key in ("weights", "blind_weights"))
+        if len(seen) != len(FEATURES) or len(blind) != len(BLIND_FEATURES):
+            raise SourceError(
+                path, "has not one weight a feature. Make it anew: detector calibrate --pairs …"
+            )
+        return cls(
+            Logistic(seen, float(values["bias"])),
+            Logistic(blind, float(values["blind_bias"])),
+            float(values["min_score"]),
+        )
+
+
+def is_blind(evidence: Evidence) -> bool:
+    """Say whether features agree but pixels could not be compared."""
+    return evidence.verification == "keypoints" and evidence.agreement is None
 
 
 def features_of(evidence: Evidence) -> tuple[float, ...]:
     """Return the values of `FEATURES`, each about 0–1."""
-    area = max(evidence.coverage or 0.0, evidence.reference_coverage or 0.0)
+    inliers = _count(evidence.inliers)
+    agreement = evidence.agreement or 0.0
+    similarity = max(evidence.aligned_similarity or 0.0, 0.0)
+    return (
+        inliers,
+        agreement,
+        similarity,
+        *_descriptors(evidence),
+        agreement**2,
+        similarity**2,
+        inliers * agreement,
+        inliers * similarity,
+    )
+
+
+def blind_features_of(evidence: Evidence) -> tuple[float, ...]:
+    """Return the values of `BLIND_FEATURES`, each about 0–1."""
+    share = (evidence.inliers or 0) / max(evidence.matches or 0, 1)
+    return (_count(evidence.inliers), _count(evidence.guided), share, *_descriptors(evidence))
+
+
+def _count(number: int | None) -> float:
+    return math.log1p(min(number or 0, 400)) / 6.0
+
+
+def _descriptors(evidence: Evidence) -> tuple[float, float, float]:
     pdq, phash = evidence.pdq_distance, evidence.phash_distance
     return (
-        math.log1p(min(evidence.inliers or 0, 400)) / 6.0,
-        math.log1p(min(evidence.guided or 0, 400)) / 6.0,
-        evidence.agreement or 0.0,
-        max(evidence.aligned_similarity or 0.0, 0.0),
-        math.sqrt(min(area, 1.0)),
         0.0 if pdq is None else max(0.0, 1.0 - pdq / 128.0),
         0.0 if phash is None else max(0.0, 1.0 - phash / 32.0),
         max(evidence.cosine or 0.0, 0.0),
@@ -123,7 +185,7 @@ def features_of(evidence: Evidence) -> tuple[float, ...]:
 
 def _verified_level(evidence: Evidence) -> int:
     whole = min(evidence.coverage or 0.0, evidence.reference_coverage or 0.0) >= WHOLE
-    if not whole:
+    if not whole or evidence.template:
         return 3
     similar = (evidence.aligned_similarity or 0.0) >= VERBATIM_SIMILARITY
     same_pixels = evidence.tiled_l2 is not None and evidence.tiled_l2 <= VERBATIM_TILED_L2

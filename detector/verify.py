@@ -39,6 +39,10 @@ MIN_DENSE_COSINE = 0.8
 MIN_TEMPLATE_DIFFERENCE = 0.08
 """Share of the structure that one differing piece must hold for a template copy; a line of text is less."""
 
+MAX_TEMPLATE_CORRELATION = 0.15
+MIN_TEMPLATE_REST = 0.75
+"""What tells another content in the same frame from a worn rendering, which correlates a little everywhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -207,7 +211,9 @@ def _with_pixels(compared: pixels.Comparison, mirrored: bool, measured: dict[str
 def _is_template(compared: pixels.Comparison) -> bool:
     """Whole picture shared but for one region (Webster 2023, arXiv:2305.08694)."""
     whole = min(compared.coverage, compared.reference_coverage) >= WHOLE
-    return whole and compared.differing >= MIN_TEMPLATE_DIFFERENCE and compared.agreement >= 0.4
+    another = compared.differing_correlation <= MAX_TEMPLATE_CORRELATION
+    same = compared.rest_agreement >= MIN_TEMPLATE_REST
+    return whole and another and same and compared.differing >= MIN_TEMPLATE_DIFFERENCE
 
 
 def _without_pixels(
