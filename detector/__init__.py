@@ -24,6 +24,9 @@ __all__ = [
     "DescriptorError",
     "Detector",
     "DetectorError",
+    "DuplicateCluster",
+    "DuplicateMember",
+    "DuplicateReport",
     "Evidence",
     "ImageReport",
     "IndexCorruptError",
@@ -32,19 +35,24 @@ __all__ = [
     "IndexMissingError",
     "IndexVersionError",
     "IndexWriteError",
+    "Keep",
     "Match",
     "Occurrence",
     "Reference",
     "ReferenceIndex",
+    "Relation",
     "ScanReport",
     "ScanSummary",
     "SourceError",
+    "Tie",
     "UnreadableImageError",
     "UsageError",
     "Verdict",
     "WeightsError",
     "__version__",
     "build_index",
+    "find_duplicates",
+    "read_drop_list",
 ]
 
 
@@ -76,6 +84,16 @@ _require_own_index()
 
 if TYPE_CHECKING:
     from detector.detector import Detector, build_index
+    from detector.duplicates import (
+        DuplicateCluster,
+        DuplicateMember,
+        DuplicateReport,
+        Keep,
+        Relation,
+        Tie,
+        find_duplicates,
+        read_drop_list,
+    )
     from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, ScanSummary, Verdict
     from detector.scan import ScanReport
     from index.build import BuildReport
@@ -97,6 +115,16 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "detector.detector": ("Detector", "build_index"),
+        "detector.duplicates": (
+            "DuplicateCluster",
+            "DuplicateMember",
+            "DuplicateReport",
+            "Keep",
+            "Relation",
+            "Tie",
+            "find_duplicates",
+            "read_drop_list",
+        ),
         "detector.report": (
             "Evidence",
             "ImageReport",

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from detector import __version__
-from detector.commands import checking, indexing, scanning
+from detector.commands import checking, duplicates, indexing, scanning
 from detector.commands.console import INTERRUPTED, Output
 from detector.commands.options import Debug, Json, Quiet, taught
 
@@ -84,6 +84,16 @@ app.command(
     ),
 )(scanning.demo)
 app.add_typer(indexing.app, name="index", rich_help_panel=INDEX_PANEL)
+app.command(
+    rich_help_panel=INDEX_PANEL,
+    **taught(
+        "List what a training set holds more than once. Repeated pictures are the ones that diffusion models "
+        "memorise: shows the groups, the largest first, and how each picture repeats another; writes a page, "
+        "JSON lines, and a list of files to drop before training. Deletes nothing.",
+        "detector duplicates --index art.index --html duplicates.html",
+        "detector duplicates --index art.index --drop drop.txt --keep first",
+    ),
+)(duplicates.duplicates)
 
 
 @app.command(rich_help_panel=OTHER_PANEL, **taught("Show the version.", "detector version"))
@@ -94,16 +104,20 @@ def version(*, quiet: Quiet = False, as_json: Json = False, debug: Debug = False
         output.say(f"detector {__version__}")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"detector {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     *,
     show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    if show_version:
-        typer.echo(f"detector {__version__}")
-        raise typer.Exit
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

@@ -28,16 +28,18 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 # Every module, by folder. A new one is added here, and to the tree in CONTRIBUTING.md.
 LAYOUT = {
     "index": """
-        __init__ build calibration catalog containers credits descriptors embedded errors folders images items
-        keypoints lists migrations milvus neural perceptual reference_index shards sources tables
+        __init__ build calibration catalog containers credits descriptors duplicates embedded errors folders
+        images items keypoints lists migrations milvus neural perceptual reference_index shards sources tables
         thumbnails vectors
         """,
     "detector": """
-        __init__ __main__ audit calibrate cli detail detector distributed geometry guard licences lookup
-        pixels report rights scan scoring training verify
+        __init__ __main__ audit calibrate cli clusters detail detector distributed duplicates geometry guard
+        licences lookup pixels report rights scan scoring training verify
         """,
-    "detector/reports": "__init__ atomic cards jsonl markup page pictures spreadsheet terminal wording",
-    "detector/commands": "__init__ building checking console indexing options progress scanning",
+    "detector/reports": """
+        __init__ atomic cards duplicates_page jsonl markup page pictures spreadsheet terminal wording
+        """,
+    "detector/commands": "__init__ building checking console duplicates indexing options progress scanning",
     "detector/server": None,  # any module
 }
 

@@ -89,17 +89,17 @@ def card(
     """
     match = finding.lead
     place = described(match.reference.occurrences)
-    shape = _shape(query, reference)
+    shape = shape_of(query, reference)
     pictures = element(
         "div",
-        _figure(
+        figure(
             "Generated picture",
             query,
             match.query_region,
             alt=f"Generated picture {file_name(finding.report.query)}",
             caption=_file(finding.report.query, finding.report.width, finding.report.height),
         ),
-        _figure(
+        figure(
             "Training image in the index",
             reference,
             match.reference_region,
@@ -109,7 +109,9 @@ def card(
         class_=f"pair {shape}",
     )
     head = element("header", _badges(finding), _title(match, place, number))
-    body = element("div", _facts(match, place), _evidence(match), _rights(match), _further(finding), class_="body")
+    body = element(
+        "div", _facts(match, place), _evidence(match), _rights(match), _further(finding), class_="body"
+    )
     article = element("article", head, pictures, body, aria_labelledby=f"f{number}")
     return element(
         "li",
@@ -274,7 +276,8 @@ def _file(path: str, width: int, height: int) -> Markup:
     )
 
 
-def _figure(label: str, shown: Shown, region: tuple[Point, ...], *, alt: str, caption: Markup) -> Markup:
+def figure(label: str, shown: Shown, region: tuple[Point, ...], *, alt: str, caption: Markup) -> Markup:
+    """Return a picture, with the shared region drawn on it, or why there is none; and what to say below."""
     if shown.uri:
         image = element(
             "img",
@@ -317,7 +320,7 @@ def _overlay(shown: Shown, region: tuple[Point, ...]) -> Markup | None:
     )
 
 
-def _shape(*pictures: Shown) -> str:
+def shape_of(*pictures: Shown) -> str:
     """Return the shape of both frames, so that two wide pictures do not stand in two squares."""
     ratios = [p.width / p.height for p in pictures if p.uri]
     if ratios and min(ratios) >= 1.25:

@@ -82,9 +82,9 @@ def write_html(
     with replacing(path) as file, tempfile.TemporaryFile() as spool:
         collected = _collect(findings, spool, max_shown)
         page = _Page(collected, spool, thumbnail)
-        style, script = _asset("page.css"), _asset("page.js")
+        style, script = asset("page.css"), asset("page.js")
         slots: dict[str, Callable[[], Iterable[Markup]]] = {
-            "policy": lambda: [_policy(style, script)],
+            "policy": lambda: [policy(style, script)],
             "style": lambda: [Markup(f"<style>{style}</style>")],
             "script": lambda: [Markup(f"<script>{script}</script>")],
             "title": lambda: [element("title", title)],
@@ -92,9 +92,9 @@ def write_html(
             "tools": lambda: [_tools(collected)],
             "findings": page.findings,
             "lists": page.lists,
-            "footer": lambda: [_footer(command)],
+            "footer": lambda: [footer(command)],
         }
-        for piece in filled(_asset("page.html"), slots):
+        for piece in filled(asset("page.html"), slots):
             file.write(piece.encode("utf-8"))
 
 
@@ -314,18 +314,20 @@ def _choice(name: str, label: str, options: list[tuple[str, str]]) -> Markup:
     return element("label", element("span", label), element("select", *chosen, name=name, autocomplete="off"))
 
 
-def _footer(command: str) -> Markup:
+def footer(command: str) -> Markup:
+    """Return what stands at the foot of a page: the command line, if any, and the date."""
     stamp = os.environ.get("SOURCE_DATE_EPOCH", "")
     moment = time.gmtime(int(stamp)) if stamp.isdigit() else time.localtime()
     written = element("p", f"Written on {moment.tm_mday} {time.strftime('%B %Y', moment)} by detector.")
     return joined([element("p", "Command: ", element("code", command)) if command else None, written])
 
 
-def _policy(style: str, script: str) -> Markup:
+def policy(style: str, script: str = "") -> Markup:
     """Return the content security policy: nothing from outside, no script or style but these two."""
+    scripts = f"'sha256-{_digest(script)}'" if script else "'none'"
     rules = (
         "default-src 'none'; img-src data:; "
-        f"style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; "
+        f"style-src 'sha256-{_digest(style)}'; script-src {scripts}; "
         "base-uri 'none'; form-action 'none'"
     )
     return element("meta", http_equiv="Content-Security-Policy", content=rules)
@@ -335,5 +337,6 @@ def _digest(content: str) -> str:
     return base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file that is shipped beside this module."""
     return files("detector.reports").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
