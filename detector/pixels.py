@@ -35,6 +35,9 @@ FLAT = 3.0
 DENSE_SIDE = 96
 """Long side of the frame in which dense alignment is sought."""
 
+REFINE_SIDE = 192
+"""Long side of the frame in which an alignment from features is refined."""
+
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 """Constants of structural similarity (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861)."""
 
@@ -336,6 +339,40 @@ def align_dense(query: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Float
     grow = np.diag([float(max(here.shape)), float(max(here.shape)), 1.0])
     matrix = shrink @ matrix @ grow
     return matrix if is_plausible(matrix) else None
+
+
+def refine(query: NDArray[np.uint8], reference: NDArray[np.uint8], matrix: FloatArray) -> FloatArray | None:
+    """Better an alignment from features by a pixel or two, which is what fine lines need to agree.
+
+    Args:
+        query: uint8, (H, W, 3).
+        reference: uint8, (h, w, 3).
+        matrix: Homography from query to reference in units of their long sides, off by little.
+
+    Returns:
+        The same, refined by an affine map in the query's frame; None where that does not converge.
+    """
+    import cv2
+
+    here = _at_side(query, REFINE_SIDE)
+    height, width = here.shape[:2]
+    to_reference = _pixel_matrix(matrix, (width, height), (reference.shape[1], reference.shape[0]))
+    back = np.linalg.inv(to_reference)
+    there = cv2.warpPerspective(_softened(reference, to_reference), back, (width, height))
+    inside = cv2.warpPerspective(np.full(reference.shape[:2], 255, np.uint8), back, (width, height))
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-4)
+    grey_here, grey_there = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (here, there))
+    try:
+        _, found = cv2.findTransformECC(
+            grey_there, grey_here, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, criteria, inside, 5
+        )
+    except cv2.error:
+        return None
+    # `found` leads from the warped reference's frame to the query's: both are the query's frame in pixels.
+    step = np.vstack([found.astype(np.float64), [0.0, 0.0, 1.0]])
+    grow = np.diag([float(max(width, height))] * 2 + [1.0])
+    refined = matrix @ np.linalg.inv(grow) @ np.linalg.inv(step) @ grow
+    return refined if is_plausible(refined) else None
 
 
 def frame_on_frame(query: NDArray[np.uint8], reference: NDArray[np.uint8]) -> FloatArray:

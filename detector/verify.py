@@ -27,6 +27,9 @@ WHOLE_FRAME = (0.0, 0.0, 1.0, 1.0)
 MIN_INLIERS = 6
 """Pairs that must agree before pixels are looked at."""
 
+GOOD_AGREEMENT = 0.75
+"""Below, an alignment from features is refined on pixels, and the better of both is kept."""
+
 MIN_DENSE_AGREEMENT = 0.5
 """Share of structured spots that must agree for a match without keypoints."""
 
@@ -159,6 +162,11 @@ class Verifier:
             return _without_pixels(query.picture, alignment, mirrored, measured)
         shown = _shown(query.picture, mirrored)
         compared = pixels.compare(shown, reference, alignment.matrix, alignment.here)
+        if compared is None or compared.agreement < GOOD_AGREEMENT:
+            refined = pixels.refine(shown, reference, alignment.matrix)
+            better = None if refined is None else pixels.compare(shown, reference, refined, alignment.here)
+            if better is not None and (compared is None or better.agreement > compared.agreement):
+                compared = better
         if compared is None:
             return _without_pixels(query.picture, alignment, mirrored, measured)
         return _with_pixels(compared, mirrored, measured, "keypoints")
