@@ -20,6 +20,8 @@ from index.items import Rejected
 from index.migrations import SCHEMA_VERSION, migrate
 
 FILE_NAME = "catalog.sqlite"
+TIMEOUT_S = 30.0
+"""How long another connection's lock is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +112,22 @@ class Catalog:
             raise self._translated(error) from error
 
     def _connect(self) -> sqlite3.Connection:
-        options: dict[str, Any] = {"check_same_thread": False, "isolation_level": None, "timeout": 30.0}
+        options: dict[str, Any] = {"check_same_thread": False, "isolation_level": None, "timeout": TIMEOUT_S}
         connection: sqlite3.Connection
         if self._writable:
             connection = sqlite3.connect(self.path, **options)
             return connection
         # Readers write nothing, but the last of them has to tidy the write-ahead log away.
         address = self.path.absolute().as_uri()
-        connection = sqlite3.connect(f"{address}?mode=rw", uri=True, **options)
         try:
-            connection.execute("SELECT count(*) FROM sqlite_master")
-            connection.execute("PRAGMA query_only = ON")
+            connection = sqlite3.connect(f"{address}?mode=rw", uri=True, **options)
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master")
+                connection.execute("PRAGMA query_only = ON")
+            except BaseException:
+                connection.close()
+                raise
         except sqlite3.OperationalError as error:
-            connection.close()
             if "locked" in str(error):
                 raise
             # A catalogue in a folder that cannot be written to: no writer can be at work there either.
@@ -401,4 +406,7 @@ class Catalog:
     def vacuum(self) -> None:
         """Rewrite the file without its free pages, and the log with what was deleted."""
         self._rows("VACUUM")
+        # Beside a reader the log has to stay; waiting for it to leave would not help.
+        self._rows("PRAGMA busy_timeout = 0")
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._rows(f"PRAGMA busy_timeout = {int(TIMEOUT_S * 1000)}")

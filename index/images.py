@@ -292,7 +292,7 @@ _TURNS = {
 
 def _to_working(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
     """Decode, flatten, shrink and turn: RGB, long side at most `WORKING_SIDE`; and the size as turned."""
-    image.load()  # before anything else: asking a PNG for its EXIF block decodes it and hides what that raises
+    image.load()  # first: asking a PNG for its EXIF block would decode it and hide what that raises
     orientation = _orientation(image)
     rgb = _shrunk(_flattened(image))
     if orientation in _TURNS:

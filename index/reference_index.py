@@ -141,7 +141,9 @@ class IndexInfo:
 class ReferenceIndex:
     """An index folder. Use `create` or `open`; readers may share it between threads."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], *, lock: Any, device: str | None) -> None:
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], *, lock: Any, device: str | None, new: bool = False
+    ) -> None:
         """Used by `create` and `open`."""
         self.path = path
         self._manifest = manifest
@@ -152,7 +154,7 @@ class ReferenceIndex:
         self._descriptors: dict[str, Descriptor] | None = None
         self.specs = tuple(DescriptorSpec.from_dict(d) for d in manifest["descriptors"])
         writable = lock is not None
-        self._catalog = Catalog(path, writable=writable, create=writable)
+        self._catalog = Catalog(path, writable=writable, create=new)
         self._thumbnails = Thumbnails(path, writable=writable and bool(manifest.get("thumbnails", True)))
         self._nulls: dict[str, Null] | None = None
         self._size: int | None = None
@@ -204,7 +206,7 @@ class ReferenceIndex:
             lock = _acquire(folder)
             try:
                 text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-                index = cls(folder, manifest, lock=lock, device=device)
+                index = cls(folder, manifest, lock=lock, device=device, new=True)
                 if index.generation:
                     index._close_files()
                     raise IndexCorruptError(
@@ -760,6 +762,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         version = int(manifest["format_version"])
         if version > FORMAT_VERSION:
             raise IndexVersionError(folder, version, FORMAT_VERSION)
+        if version < 1:
+            raise ValueError(f"format_version {version}")
         for values in manifest["descriptors"]:
             DescriptorSpec.from_dict(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,0 +1,672 @@
+"""`index.reference_index`: the invariants of an index folder, tried from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index import thumbnails
+from index.catalog import OccurrenceRecord
+from index.credits import Credits
+from index.descriptors import create
+from index.errors import (
+    DescriptorError,
+    IndexCorruptError,
+    IndexLockedError,
+    IndexMissingError,
+    IndexVersionError,
+    IndexWriteError,
+    UsageError,
+)
+from index.images import read_image
+from index.items import Rejected
+from index.reference_index import MANIFEST, NewReference, ReferenceIndex
+
+ROOT = Path(__file__).resolve().parents[1]
+FROZEN = Path(__file__).parent / "data" / "index-v1"
+NAMES = ("botanical-1.jpg", "city-2.jpg", "line-art-1.png", "woodcut-1.jpg")
+ARTIST = "Zebulon Quixworth-Ampersand"
+
+
+def reference(picture: Path, path: str = "", *, artist: str = "", **credits: str) -> NewReference:
+    read = read_image(picture)
+    rows = {name: create(name).describe([read])[0] for name in ("pdq", "phash", "keypoints")}
+    occurrence = OccurrenceRecord(path or picture.name, Credits(artist=artist, **credits), 10, 20)  # type: ignore[arg-type]
+    return NewReference(read.sha256, read.width, read.height, occurrence, rows, thumbnails.encode(read))
+
+
+@pytest.fixture(scope="module")
+def prepared(artworks: Path) -> list[NewReference]:
+    return [reference(artworks / name) for name in NAMES]
+
+
+@pytest.fixture
+def folder(prepared: list[NewReference], tmp_path: Path) -> Path:
+    path = tmp_path / "art.index"
+    with ReferenceIndex.create(path) as index:
+        assert index.add(prepared) == 4
+    return path
+
+
+def found(index: ReferenceIndex, picture: Path) -> list[int]:
+    (query,) = index.describe([read_image(picture)])
+    return [c.reference_id for c in index.search(query) if c.similarities.get("pdq", 0) > 0.9]
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def run_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+# Creating, adding, searching
+
+
+def test_what_was_added_is_found_again_after_opening(folder: Path, artworks: Path) -> None:
+    with ReferenceIndex.open(folder) as index:
+        assert len(index) == 4
+        for number, name in enumerate(NAMES, start=1):
+            assert found(index, artworks / name) == [number]
+            record, occurrences = index.reference(number) or pytest.fail("gone")
+            assert [o.path for o in occurrences] == [name]
+            assert record.sha256 == read_image(artworks / name).sha256
+            thumbnail = index.thumbnail(number)
+            assert thumbnail is not None
+            assert max(read_image(thumbnail).pixels.shape) == thumbnails.SIDE
+        assert index.check() == []
+
+
+def test_a_mirrored_query_finds_its_reference_and_says_so(folder: Path, artworks: Path) -> None:
+    with ReferenceIndex.open(folder) as index:
+        (query,) = index.describe([read_image(artworks / NAMES[1]).mirrored()])
+        first = index.search(query)[0]
+        assert first.reference_id == 2
+        assert first.mirrored
+        assert first.similarities["pdq"] > 0.95
+        assert first.vote is not None
+        assert len(index.search(query, k=2)) == 2
+
+
+def test_info_counts_what_is_there(folder: Path) -> None:
+    with ReferenceIndex.open(folder) as index:
+        info = index.info()
+    assert (info.references, info.occurrences, info.rejected, info.generation) == (4, 4, 0, 1)
+    assert info.rows["pdq"] == info.rows["phash"] == 4
+    assert 4 * 50 < info.rows["keypoints"] <= 4 * 400
+    assert info.bytes_on_disk > 10_000
+    assert info.thumbnails
+    assert json.loads(json.dumps(info.to_dict()))["descriptors"][0]["name"] == "pdq"
+
+
+def test_same_picture_under_two_paths_keeps_both(folder: Path, artworks: Path) -> None:
+    again = reference(artworks / NAMES[0], "elsewhere/copy.jpg", artist="B")
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert index.add([again]) == 0
+    with ReferenceIndex.open(folder) as index:
+        assert len(index) == 4
+        assert index.info().occurrences == 5
+        assert index.info().rows["pdq"] == 4
+        _, occurrences = index.reference(1) or pytest.fail("gone")
+        assert [o.path for o in occurrences] == [NAMES[0], "elsewhere/copy.jpg"]
+        assert occurrences[1].credits.artist == "B"
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert index.remove(path=NAMES[0]) == (1, 0)
+        assert found(index, artworks / NAMES[0]) == [1]
+
+
+def test_a_changed_file_at_the_same_path_replaces_the_picture(folder: Path, artworks: Path) -> None:
+    changed = reference(artworks / "seascape-1.jpg", NAMES[0])
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert index.add([changed]) == 1
+        assert found(index, artworks / NAMES[0]) == []
+        assert found(index, artworks / "seascape-1.jpg") == [5]
+        assert index.reference(1) is None
+        assert (len(index), index.info().occurrences) == (4, 4)
+        assert index.check() == []
+
+
+def test_numbers_of_erased_references_are_never_used_again(folder: Path, artworks: Path) -> None:
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.remove(path=NAMES[3], erase=True)
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.add([reference(artworks / "seascape-1.jpg")])
+        assert found(index, artworks / "seascape-1.jpg") == [5]
+
+
+def test_adding_nothing_commits_nothing(folder: Path) -> None:
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert index.add([]) == 0
+        assert index.generation == 1
+        index.reject(Rejected("bad.jpg", "corrupt", "x"), size=3, mtime_ns=4)
+        assert index.add([]) == 0
+        assert index.generation == 2
+        assert [r.locator for r in index.rejected()] == ["bad.jpg"]
+        assert index.is_known("bad.jpg", 3, 4)
+        assert not index.is_known("bad.jpg", 3, 5)
+        assert index.is_known(NAMES[0], 10, 20)
+        assert not index.is_known(NAMES[0], -1, 20)
+
+
+def test_segments_are_merged_without_losing_a_row(tmp_path: Path, artworks: Path) -> None:
+    paths = sorted(p for p in artworks.iterdir() if p.suffix != ".csv")[:30]
+    with ReferenceIndex.create(tmp_path / "i", descriptors=("pdq",), thumbnails=False) as index:
+        for path in paths:
+            new = reference(path)
+            index.add([NewReference(new.sha256, 1, 1, new.occurrence, {"pdq": new.rows["pdq"]})])  # type: ignore[index]
+        before = [found(index, path) for path in paths]
+        assert len(list((tmp_path / "i" / "vectors").glob("*.npy"))) > 50
+        index.merge_small_segments()
+        assert len(list((tmp_path / "i" / "vectors").glob("*.npy"))) == 2
+        assert index.check() == []
+    with ReferenceIndex.open(tmp_path / "i") as index:
+        assert [found(index, path) for path in paths] == before
+
+
+# Removing
+
+
+def test_removal_hides_at_once_and_needs_a_condition(folder: Path, artworks: Path) -> None:
+    with ReferenceIndex.open(folder, writable=True) as index:
+        with pytest.raises(UsageError, match="needs a path, an artist"):
+            index.remove()
+        assert index.remove(path="nothing/here") == (0, 0)
+        assert index.remove(path=NAMES[1]) == (1, 1)
+        assert found(index, artworks / NAMES[1]) == []
+        assert index.thumbnail(2) is None
+    with ReferenceIndex.open(folder) as index:
+        assert found(index, artworks / NAMES[1]) == []
+        assert found(index, artworks / NAMES[0]) == [1]
+        assert index.check() == []
+
+
+def test_removal_by_artist_folder_and_source(folder: Path, artworks: Path) -> None:
+    new = [
+        reference(artworks / "seascape-1.jpg", "a/b/one.jpg", artist="Éloïse STRASSE"),
+        reference(artworks / "seascape-2.jpg", "a/b.tar::two.jpg", source="https://x.example/2"),
+        reference(artworks / "seascape-3.jpg", "a/bc/three.jpg", source="https://x.example/3"),
+    ]
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.add(new)
+        assert index.remove(artist="éloïse straße") == (1, 1)
+        assert index.remove(path="a/b.tar", source_contains="example/3") == (0, 0)
+        assert index.remove(path="a/b.tar") == (1, 1)
+        assert index.remove(path="a/b") == (0, 0)
+        assert index.remove(source_contains="x.example") == (1, 1)
+        assert len(index) == 4
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_erasing_leaves_no_byte_behind(folder: Path, artworks: Path, at_once: bool) -> None:
+    new = reference(
+        artworks / "seascape-1.jpg", "private/path-of-it.jpg", artist=ARTIST, title="Untitled Xq7"
+    )
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.add([new])
+    assert new.rows is not None
+    assert new.thumbnail is not None
+    traces = [ARTIST.encode(), b"path-of-it", b"Xq7", new.sha256.encode(), new.thumbnail[100:160]]
+    traces += [rows[0].tobytes() for rows in new.rows.values()]
+    assert all(trace in everything(folder) for trace in traces)
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert index.remove(artist=ARTIST, erase=at_once) == (1, 1)
+        if not at_once:
+            assert index.compact() == sum(len(rows) for rows in new.rows.values())
+        assert not [trace for trace in traces if trace in everything(folder)]
+        assert index.check() == []
+    assert not [trace for trace in traces if trace in everything(folder)]
+    with ReferenceIndex.open(folder) as index:
+        assert found(index, artworks / NAMES[0]) == [1]
+        assert index.check() == []
+
+
+def test_removing_everything_leaves_a_working_empty_index(folder: Path, artworks: Path) -> None:
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.remove(path="", source_contains=None, artist="")
+        for name in NAMES:
+            index.remove(path=name)
+        index.compact()
+        assert len(index) == 0
+        assert found(index, artworks / NAMES[0]) == []
+        assert index.check() == []
+        index.add([reference(artworks / NAMES[0])])
+        assert found(index, artworks / NAMES[0]) == [5]
+
+
+# One writer, many readers
+
+
+def test_a_second_writer_is_told_who_holds_the_index(folder: Path) -> None:
+    code = (
+        "import sys; from index.errors import IndexLockedError; from index.reference_index import *\n"
+        "try: ReferenceIndex.open(sys.argv[1], writable=True)\n"
+        "except IndexLockedError as error: print(error); sys.exit(7)"
+    )
+    with ReferenceIndex.open(folder, writable=True):
+        done = run_python(code, folder)
+        assert done.returncode == 7, done.stderr
+        assert f"process {os.getpid()} on " in done.stdout
+        assert "Wait for it, or stop it" in done.stdout
+        with pytest.raises(IndexLockedError, match=f"process {os.getpid()}"):
+            ReferenceIndex.open(folder, writable=True)
+        with pytest.raises(UsageError, match="an index is there already"):
+            ReferenceIndex.create(folder)
+    ReferenceIndex.open(folder, writable=True).close()
+
+
+def test_a_writer_that_was_killed_leaves_no_lock(folder: Path, artworks: Path) -> None:
+    code = (
+        "import os, sys; from index.reference_index import *; from index.items import Rejected\n"
+        "i = ReferenceIndex.open(sys.argv[1], writable=True); i.reject(Rejected('x', 'y')); i.add([])\n"
+        "os._exit(9)"
+    )
+    assert run_python(code, folder).returncode == 9
+    with ReferenceIndex.open(folder) as index:
+        assert index.generation == 2
+        assert found(index, artworks / NAMES[0]) == [1]
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert [r.locator for r in index.rejected()] == ["x"]
+
+
+def test_a_reader_stays_on_its_generation_while_a_writer_works(folder: Path, artworks: Path) -> None:
+    new = reference(artworks / "seascape-1.jpg")
+    with ReferenceIndex.open(folder) as early:  # before any writer: nothing has been loaded yet
+        with ReferenceIndex.open(folder, writable=True) as writer:
+            writer.add([new])
+            writer.remove(path=NAMES[0])
+            writer.compact()
+            with ReferenceIndex.open(folder) as late:
+                assert (late.generation, len(late)) == (writer.generation, 4)
+                assert found(late, artworks / "seascape-1.jpg") == [5]
+                assert found(late, artworks / NAMES[0]) == []
+        assert (early.generation, len(early)) == (1, 4)
+        assert found(early, artworks / NAMES[0]) == [1]
+        assert found(early, artworks / "seascape-1.jpg") == []
+        assert (early.reference(1) or pytest.fail("gone"))[1][0].path == NAMES[0]
+        with ReferenceIndex.open(folder, writable=True) as writer:  # a second one, the reader still there
+            writer.add([reference(artworks / "seascape-2.jpg")])
+        assert early.generation == 1
+    with ReferenceIndex.open(folder) as index:
+        assert len(index) == 5
+        assert index.check() == []
+    assert not list(folder.glob("*-wal"))
+
+
+def test_readers_may_not_write(folder: Path) -> None:
+    with ReferenceIndex.open(folder) as index:
+        for act in (lambda: index.add([]), lambda: index.remove(path="x"), index.compact):
+            with pytest.raises(UsageError, match="was opened for reading"):
+                act()
+
+
+def test_reading_changes_nothing_on_disk(folder: Path, artworks: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    contents = everything(folder)
+    with ReferenceIndex.open(folder) as index:
+        found(index, artworks / NAMES[0])
+        index.check()
+        index.info()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+    assert everything(folder) == contents
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(
+    folder: Path, artworks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        if os.access(folder, os.W_OK):  # the super-user writes anywhere: have SQLite refuse instead
+            real = sqlite3.connect
+
+            def refusing(address: Any, **options: Any) -> sqlite3.Connection:
+                if "mode=rw" in str(address):
+                    raise sqlite3.OperationalError("unable to open database file")
+                return real(address, **options)
+
+            monkeypatch.setattr("index.catalog.sqlite3.connect", refusing)
+        with ReferenceIndex.open(folder) as index:
+            assert found(index, artworks / NAMES[0]) == [1]
+            assert index.check() == []
+    finally:
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+# Folders that are no index, or a damaged one
+
+
+def test_there_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    for name, words in (("gone", "no such index"), ("empty", "is no index"), ("file", "is a file")):
+        with pytest.raises(IndexMissingError, match=words) as caught:
+            ReferenceIndex.open(tmp_path / name)
+        assert caught.value.path == tmp_path / name
+    with pytest.raises(IndexMissingError, match=r"Build one: detector index build PICTURES --out"):
+        ReferenceIndex.open(tmp_path / "gone", writable=True)
+    assert not (tmp_path / "gone").exists()
+
+
+def test_an_index_of_a_newer_format_says_so(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"format_version": 9}))
+    with pytest.raises(
+        IndexVersionError, match=r"has format 9; this version reads up to 1\. Run: pip"
+    ) as caught:
+        ReferenceIndex.open(folder)
+    assert (caught.value.found, caught.value.supported) == (9, 1)
+
+
+def test_a_catalogue_of_a_future_schema_is_refused_and_left_alone(folder: Path) -> None:
+    with sqlite3.connect(folder / "catalog.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 77")
+    connection.close()
+    for writable in (False, True):
+        with pytest.raises(IndexVersionError, match="has format 77"):
+            ReferenceIndex.open(folder, writable=writable)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", "{}", '{"format_version": "x"}', '{"format_version": 1}', "\x00\x01"),
+        *('{"format_version": 1, "descriptors": [{}]}', '{"format_version": 1, "descriptors": 5}'),
+        *('{"format_version": 0, "descriptors": []}', '{"format_version": null, "descriptors": []}'),
+    ],
+)
+def test_a_garbled_manifest_says_so(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(IndexCorruptError, match=r"manifest\.json is garbled"):
+        ReferenceIndex.open(folder)
+
+
+def test_a_manifest_that_is_no_text_says_so(folder: Path) -> None:
+    (folder / MANIFEST).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(IndexCorruptError, match=r"manifest\.json cannot be read"):
+        ReferenceIndex.open(folder)
+
+
+def test_a_missing_or_damaged_catalogue_says_so(folder: Path) -> None:
+    catalog = folder / "catalog.sqlite"
+    whole = catalog.read_bytes()
+    for content in (b"", b"garbage" * 1000, whole[:100] + b"\xff" * 3000):
+        catalog.write_bytes(content)
+        with pytest.raises(IndexCorruptError, match=r"catalog\.sqlite"):
+            ReferenceIndex.open(folder)
+    catalog.unlink()
+    segments = sorted((folder / "vectors").iterdir())
+    for writable in (False, True):
+        with pytest.raises(IndexCorruptError, match=r"is missing\. Restore it, or build the index anew"):
+            ReferenceIndex.open(folder, writable=writable)
+    assert not catalog.exists()
+    assert sorted((folder / "vectors").iterdir()) == segments
+
+
+def test_a_lost_manifest_never_makes_a_new_index_over_an_old_one(folder: Path) -> None:
+    manifest = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).unlink()
+    with pytest.raises(IndexCorruptError, match=r"whose manifest\.json is missing"):
+        ReferenceIndex.create(folder, descriptors=("pdq",))
+    (folder / MANIFEST).write_bytes(manifest)
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert len(index) == 4
+        assert index.check() == []
+
+
+def segment(folder: Path, descriptor: str = "pdq", suffix: str = ".npy") -> Path:
+    return folder / "vectors" / f"{descriptor}-000001{suffix}"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".ids.npy"])
+def test_check_names_a_flipped_bit(folder: Path, suffix: str) -> None:
+    data = bytearray(segment(folder, "phash", suffix).read_bytes())
+    data[-3] ^= 1
+    segment(folder, "phash", suffix).write_bytes(bytes(data))
+    with ReferenceIndex.open(folder) as index:
+        (problem,) = index.check()
+        assert "phash-000001.npy is not what was committed" in problem
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".ids.npy"])
+@pytest.mark.parametrize("kept", [0, 10, 100, -5])
+def test_a_truncated_segment_is_named_and_search_says_what_to_do(
+    folder: Path, artworks: Path, suffix: str, kept: int
+) -> None:
+    path = segment(folder, "pdq", suffix)
+    path.write_bytes(path.read_bytes()[:kept])
+    with ReferenceIndex.open(folder) as index:
+        assert any("pdq-000001.npy" in problem for problem in index.check())
+        with pytest.raises(IndexCorruptError, match=r"pdq-000001.*Run: detector index check --index"):
+            found(index, artworks / NAMES[0])
+
+
+def test_a_missing_segment_is_named(folder: Path, artworks: Path) -> None:
+    segment(folder, "keypoints").unlink()
+    with ReferenceIndex.open(folder) as index:
+        assert index.check() == ["segment keypoints-000001.npy is missing"]
+        with pytest.raises(IndexCorruptError, match=r"keypoints-000001.*detector index check"):
+            found(index, artworks / NAMES[0])
+
+
+class Trap:
+    """An object whose unpickling would run code."""
+
+    sprung = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return setattr, (Trap, "sprung", True)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".ids.npy"])
+def test_a_pickle_in_a_segment_is_refused_not_run(folder: Path, artworks: Path, suffix: str) -> None:
+    with segment(folder, "pdq", suffix).open("wb") as stream:
+        np.save(stream, np.array([Trap()] * 4, object), allow_pickle=True)
+    with ReferenceIndex.open(folder) as index:
+        assert any("pdq-000001.npy" in problem for problem in index.check())
+        with pytest.raises(IndexCorruptError):
+            found(index, artworks / NAMES[0])
+    assert not Trap.sprung
+
+
+@pytest.mark.parametrize(
+    "rows", [np.zeros((4, 32), np.float32), np.zeros((4, 31), np.uint8), np.zeros((3, 32), np.uint8)]
+)
+def test_rows_of_another_shape_or_type_are_refused(folder: Path, artworks: Path, rows: Any) -> None:
+    np.save(segment(folder), rows)
+    with ReferenceIndex.open(folder) as index, pytest.raises(IndexCorruptError, match="has another shape"):
+        found(index, artworks / NAMES[0])
+
+
+def test_damaged_thumbnails_are_named_by_check(folder: Path) -> None:
+    (folder / "thumbnails.sqlite").write_bytes(b"garbage" * 2000)
+    with ReferenceIndex.open(folder) as index:
+        (problem,) = index.check()
+        assert "thumbnails.sqlite cannot be read" in problem
+    (folder / "thumbnails.sqlite").unlink()
+    with ReferenceIndex.open(folder) as index:
+        assert index.check() == ["4 references have no thumbnail"]
+        assert index.thumbnail(1) is None
+
+
+def test_unnamed_segments_are_swept_by_the_next_writer(folder: Path) -> None:
+    before = {path.name for path in (folder / "vectors").iterdir()}
+    for name in ("pdq-000009.npy", "pdq-000009.ids.npy", "keypoints-000002.npy"):
+        (folder / "vectors" / name).write_bytes(b"half a segment")
+    with ReferenceIndex.open(folder) as index:
+        assert index.check() == []
+    assert len(list((folder / "vectors").iterdir())) == len(before) + 3
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert {path.name for path in (folder / "vectors").iterdir()} == before
+        assert index.check() == []
+
+
+def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        ReferenceIndex.create(tmp_path)
+    with pytest.raises(UsageError, match="is a file"):
+        ReferenceIndex.create(tmp_path / "holiday.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_creation_that_was_killed_is_taken_up_again(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; import index.reference_index as r\n"
+        "r._write_atomically = lambda *_: os._exit(9)\n"
+        "r.ReferenceIndex.create(sys.argv[1])"
+    )
+    assert run_python(code, tmp_path / "i").returncode == 9
+    assert list((tmp_path / "i").iterdir())
+    with pytest.raises(IndexMissingError):
+        ReferenceIndex.open(tmp_path / "i")
+    with ReferenceIndex.create(tmp_path / "i") as index:
+        assert index.check() == []
+
+
+@pytest.mark.parametrize("names", [(), ("pdq", "dhash")])
+def test_unusable_descriptors_make_no_folder(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises((UsageError, DescriptorError)):
+        ReferenceIndex.create(tmp_path / "i", descriptors=names)
+    assert not (tmp_path / "i").exists()
+
+
+def test_repeated_descriptors_count_once(tmp_path: Path) -> None:
+    with ReferenceIndex.create(tmp_path / "i", descriptors=("pdq", "phash", "pdq")) as index:
+        assert [spec.name for spec in index.specs] == ["pdq", "phash"]
+
+
+# Specs
+
+
+def test_asking_for_a_descriptor_the_index_lacks_says_how_to_get_it(folder: Path) -> None:
+    with ReferenceIndex.open(folder) as index, pytest.raises(DescriptorError) as caught:
+        index.store("sscd:x.pt")
+    assert "which has pdq, phash, keypoints. Build it anew with --descriptors" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pdq", "phash", "keypoints"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "was built with version 2 of it, this is version 1"),
+        ({"preprocessing": {"side": 1}}, "was built with other preprocessing. Build the index anew"),
+        ({"weights_digest": "ab" * 32}, "was built with other weights"),
+    ],
+)
+def test_rows_of_another_spec_are_never_compared(
+    folder: Path, artworks: Path, name: str, change: dict[str, Any], words: str
+) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    # Alone, so that no other descriptor's check can stand in for it.
+    manifest["descriptors"] = [d | change for d in manifest["descriptors"] if d["name"] == name]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with ReferenceIndex.open(folder) as index, pytest.raises(DescriptorError, match=words) as caught:
+        index.describe([read_image(artworks / NAMES[0])])
+    assert caught.value.descriptor == name
+
+
+def test_changed_weights_are_noticed(clip_folder: Path, tmp_path: Path, artworks: Path) -> None:
+    from tests.conftest import save_clip_folder
+
+    torch = pytest.importorskip("torch")
+    model = Path(shutil.copytree(clip_folder, tmp_path / "model"))
+    name = f"clip:local-dir:{model}"
+    picture = read_image(artworks / NAMES[0])
+    with ReferenceIndex.create(tmp_path / "i", descriptors=(name,), device="cpu") as index:
+        row = index.descriptors()[name].describe([picture])[0]
+        occurrence = OccurrenceRecord("a.jpg", Credits())
+        index.add([NewReference(picture.sha256, 1, 1, occurrence, {name: row}, thumbnails.encode(picture))])
+        assert index.check() == []
+    with ReferenceIndex.open(tmp_path / "i", device="cpu") as index:
+        (query,) = index.describe([picture])
+        assert index.search(query)[0].similarities[name] == pytest.approx(1.0, abs=1e-3)
+    from safetensors.torch import load_file
+
+    state = load_file(model / "open_clip_model.safetensors")
+    state["visual.proj"] = state["visual.proj"] + torch.tensor(0.5)
+    shutil.rmtree(model)
+    save_clip_folder(model, state)
+    words = r"other weights \(SHA-256 [0-9a-f]{12}…, found [0-9a-f]{12}…\)"
+    with (
+        ReferenceIndex.open(tmp_path / "i", device="cpu") as index,
+        pytest.raises(DescriptorError, match=words),
+    ):
+        index.describe([picture])
+
+
+# Failing writes
+
+
+@pytest.mark.parametrize("place", ["np.save", "os.fsync"])
+def test_a_full_disk_leaves_the_index_as_it_was(
+    folder: Path, artworks: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    new = reference(artworks / "seascape-1.jpg")
+    with ReferenceIndex.open(folder, writable=True) as index:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"index.reference_index.{place}", full)
+            with pytest.raises(
+                IndexWriteError, match=r"No space left on device\. Check permissions and free space"
+            ):
+                index.add([new])
+        assert index.generation == 1
+        assert len(index) == 4
+        assert index.check() == []
+        assert index.add([new]) == 1
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert found(index, artworks / "seascape-1.jpg") == [5]
+        assert index.check() == []
+        assert len(list((folder / "vectors").iterdir())) == 12
+
+
+def test_an_interrupted_add_adds_nothing(
+    folder: Path, artworks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    new = reference(artworks / "seascape-1.jpg")
+    with ReferenceIndex.open(folder, writable=True) as index:
+        with monkeypatch.context() as patch:
+            patch.setattr("index.reference_index._sync_folder", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                index.add([new])
+        assert len(index) == 4
+        assert index.add([new]) == 1
+        assert index.check() == []
+
+
+# Old indexes
+
+
+def test_an_index_of_format_1_opens_and_finds_its_pictures(tmp_path: Path, artworks: Path) -> None:
+    assert FROZEN.is_dir(), "the frozen index is missing from tests/data"
+    folder = Path(shutil.copytree(FROZEN, tmp_path / "old.index"))
+    with ReferenceIndex.open(folder) as index:
+        assert index.check() == []
+        assert len(index) == 4
+        for name in NAMES:
+            (number,) = found(index, artworks / name)
+            _, occurrences = index.reference(number) or pytest.fail("gone")
+            assert occurrences[0].path == f"artworks/{name}"
+            assert occurrences[0].credits.artist
+        assert [r.reason for r in index.rejected()] == ["not_an_image"]
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.add([reference(artworks / "seascape-1.jpg")])
+        index.compact()
+        assert index.check() == []
