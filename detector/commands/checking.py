@@ -75,7 +75,7 @@ def check(
         output.json([found.to_dict() for found in reports])
         for found in reports:
             output.say(_card(found), "")
-        if output.outcome != FAILED:
+        if any(found.verdict is Verdict.NO_MATCH and not found.matches for found in reports):
             output.say(OUTSIDE, style="dim")
 
 

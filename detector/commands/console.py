@@ -221,7 +221,8 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, DetectorError):
         return str(error)
     if isinstance(error, OSError):
-        place = f"{os.fspath(error.filename)!s}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        named = isinstance(error.filename, (str, os.PathLike))
+        place = f"{os.fspath(error.filename)}: " if named else "reading or writing failed: "
         return f"{place}{error.strerror or error}. Check the path, its permissions and the free space"
     if isinstance(error, MemoryError):
         return "memory is used up. Run it again with --workers 1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,6 +86,14 @@ def writable_target(path: Path, option: str, *, index: Path | None) -> Path:
         )
     if index is not None and index.resolve() in path.resolve().parents:
         raise UsageError(f"{option} {path}: lies inside the index folder. Name a file outside of it")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        cause = error.strerror or error
+        raise UsageError(
+            f"{option} {path}: nothing can be written there ({cause}). Name a file in another folder"
+        ) from error
     return path
 
 

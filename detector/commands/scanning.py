@@ -293,26 +293,25 @@ class _Tally:
 
 def _deliver(output: Output, findings: ScanReport, files: _Files, *, fail_on: int, limit: int) -> None:
     """Show findings, write them, set the exit code, and say what to do next."""
+    from detector.reports.terminal import findings_table
+
     tally = _Tally(fail_on)
+    table = findings_table(tally.over(findings), limit=limit)
+    summary = findings.summary
+    if tally.flagged:
+        output.outcome = FLAGGED
+    elif summary.unreadable == summary.queries:
+        output.outcome = FAILED
     if output.as_json:
         _write_files(output, findings, files)
         _stream_json(output, findings, tally, files)
-    else:
-        from detector.reports.terminal import findings_table
-
-        table = findings_table(tally.over(findings), limit=limit)
-    total, unreadable = findings.summary.queries, findings.summary.unreadable
-    if tally.flagged:
-        output.outcome = FLAGGED
-    elif unreadable == total:
-        output.outcome = FAILED
-    if not output.as_json:
-        found = findings.summary.replica + findings.summary.possible + findings.summary.cleared
-        if found:
-            output.say(table, "")
-        _say_summary(output, findings, tally)
-        _write_files(output, findings, files)
-        _say_next(output, findings, files, found=bool(found))
+        return
+    found = summary.replica + summary.possible + summary.cleared > 0
+    if found:
+        output.say(table, "")
+    _say_summary(output, findings, tally)
+    _write_files(output, findings, files)
+    _say_next(output, files, found=found)
 
 
 def _say_summary(output: Output, findings: ScanReport, tally: _Tally) -> None:
@@ -326,7 +325,7 @@ def _say_summary(output: Output, findings: ScanReport, tally: _Tally) -> None:
             f"{plural(tally.flagged, 'generated picture')} of level {tally.fail_on} or higher, not cleared."
         )
     if summary.unreadable:
-        output.say(f"{plural(summary.unreadable, 'file')} could not be read:")
+        output.say("Could not be read:")
         for each in tally.unreadable:
             output.say(f"  {printable(each.query)}: {reason_in_words(each.reason or 'unreadable')}")
         if summary.unreadable > len(tally.unreadable):
@@ -349,7 +348,7 @@ def _write_files(output: Output, findings: ScanReport, files: _Files) -> None:
         findings.save_csv(files.csv)
 
 
-def _say_next(output: Output, findings: ScanReport, files: _Files, *, found: bool) -> None:
+def _say_next(output: Output, files: _Files, *, found: bool) -> None:
     if files.csv is not None:
         output.note(f"Wrote {files.csv}: open it in a spreadsheet.")
     if files.html is not None:
@@ -369,12 +368,16 @@ def _stream_json(output: Output, findings: ScanReport, tally: _Tally, files: _Fi
     from detector.report import FORMAT_VERSION
     from detector.reports.jsonl import findings_line
 
-    index = json.dumps(os.fspath(files.index)) if files.index is not None else "null"
-    output.raw(f'{{"format_version": {FORMAT_VERSION},\n"index": {index},\n"findings": ['.encode())
+    head = {
+        "format_version": FORMAT_VERSION,
+        "index": os.fspath(files.index) if files.index is not None else None,
+        "summary": dataclasses.asdict(findings.summary),
+        "fail_on": None if tally.fail_on == NEVER else tally.fail_on,
+        "flagged": tally.flagged,
+    }
+    output.raw(json.dumps(head, indent=2).removesuffix("\n}").encode() + b',\n  "findings": [')
     before = b"\n"
-    for found in tally.over(findings):
+    for found in findings:
         output.raw(before + findings_line(found).rstrip(b"\n"))
         before = b",\n"
-    summary = json.dumps(dataclasses.asdict(findings.summary))
-    bound = "null" if tally.fail_on == NEVER else str(tally.fail_on)
-    output.raw(f'\n],\n"summary": {summary},\n"fail_on": {bound},\n"flagged": {tally.flagged}}}\n'.encode())
+    output.raw(b"\n  ]\n}\n")
