@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from detector import __version__
-from detector.commands import checking, duplicates, indexing, scanning
+from detector.commands import calibrating, checking, duplicates, indexing, scanning
 from detector.commands.console import INTERRUPTED, Output
 from detector.commands.options import Debug, Json, Quiet, taught
 
@@ -94,6 +94,18 @@ app.command(
         "detector duplicates --index art.index --drop drop.txt --keep first",
     ),
 )(duplicates.duplicates)
+app.command(
+    rich_help_panel=OTHER_PANEL,
+    **taught(
+        "Calibrate an index against itself, or the score on your own pairs. With --index alone, measures how "
+        "near the best match of an unrelated picture comes in this index, which is what p-values stand on "
+        "(a build does so at its end). With --pairs, fits the score on pictures you have labelled, and prints "
+        "from which score on 90 % and 99 % of matches are true copies.",
+        "detector calibrate --index art.index",
+        "detector calibrate --pairs pairs.csv --index art.index --out scoring.json",
+        "detector scan generated --index art.index --scoring scoring.json",
+    ),
+)(calibrating.calibrate)
 
 
 @app.command(rich_help_panel=OTHER_PANEL, **taught("Show the version.", "detector version"))
