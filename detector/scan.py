@@ -91,7 +91,8 @@ class ScanReport:
 
     def __iter__(self) -> Iterator[ImageReport]:
         """Read the findings, one by one."""
-        return _judged(self.path, self._policy)
+        # A generator, so that a loop over `detector.scan(…)` keeps this object, and with it the file.
+        yield from _judged(self.path, self._policy)
 
     def __len__(self) -> int:
         """Return the number of queries."""
