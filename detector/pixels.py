@@ -5,6 +5,7 @@ Pictures are compared in grey at `SIDE`, the reference warped into the query's f
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -288,8 +289,8 @@ def _tiled_l2(here: NDArray[np.uint8], there: NDArray[np.uint8], mask: NDArray[n
     worst = 0.0
     row_edges = np.linspace(rows[0], rows[-1] + 1, 5).astype(int)
     column_edges = np.linspace(columns[0], columns[-1] + 1, 5).astype(int)
-    for top, bottom in zip(row_edges[:-1], row_edges[1:], strict=True):
-        for left, right in zip(column_edges[:-1], column_edges[1:], strict=True):
+    for top, bottom in itertools.pairwise(row_edges):
+        for left, right in itertools.pairwise(column_edges):
             inside = mask[top:bottom, left:right]
             if inside.sum() >= 16:
                 worst = max(worst, float(squared[top:bottom, left:right][inside].mean()))

@@ -17,7 +17,14 @@ from detector.scoring import WHOLE
 from index.catalog import ReferenceRecord
 from index.errors import UnreadableImageError
 from index.images import Picture, read_image
-from index.keypoints import Features, decode_places, decode_vectors
+from index.keypoints import (
+    MAX_QUERY_FEATURES,
+    MAX_REFERENCE_FEATURES,
+    Features,
+    decode_places,
+    decode_vectors,
+    extract,
+)
 from index.reference_index import Candidate, Query, ReferenceIndex
 from index.thumbnails import SIDE as THUMBNAIL_SIDE
 from index.vectors import LocalStore
@@ -87,7 +94,7 @@ class Verifier:
             return _identical(measured)
         states = [candidate.mirrored, not candidate.mirrored]
         reference = self._pixels(candidate.reference_id)
-        found = self._align(query, candidate, states)
+        found = self._align(query, candidate, reference, states)
         if found is not None:
             alignment, mirrored = found
             return self._by_keypoints(query, reference, alignment, mirrored, measured)
@@ -119,23 +126,18 @@ class Verifier:
                 return np.asarray(small)
         return None
 
-    def _align(self, query: Query, candidate: Candidate, states: list[bool]) -> tuple[Alignment, bool] | None:
-        if not self._has_keypoints or query.features is None:
+    def _align(
+        self, query: Query, candidate: Candidate, pixels: NDArray[np.uint8] | None, states: list[bool]
+    ) -> tuple[Alignment, bool] | None:
+        reference = self._features(candidate.reference_id, pixels)
+        if reference is None or len(reference) < 3:
             return None
-        store = self.index.store("keypoints")
-        if not isinstance(store, LocalStore):
-            return None
-        rows = store.rows_of(candidate.reference_id)
-        if len(rows) < 3 or len(query.features) < 3:
-            return None
-        record = self.index.reference(candidate.reference_id)
-        if record is None:
-            return None
-        reference = _stored_features(rows, *_described_size(record[0]))
+        features = query.features
+        if features is None:  # an index without keypoints: its thumbnails serve
+            features = extract(query.picture, max_features=MAX_QUERY_FEATURES)
         best: tuple[Alignment, bool] | None = None
         for mirrored in states:
-            features = query.features.mirrored() if mirrored else query.features
-            found = align(features, reference)
+            found = align(features.mirrored() if mirrored else features, reference)
             if found is not None and (best is None or found.inliers > best[0].inliers):
                 best = found, mirrored
             if best is not None and best[0].inliers >= 2 * MIN_INLIERS:
@@ -143,6 +145,18 @@ class Verifier:
         if best is None or best[0].inliers < MIN_INLIERS:
             return None
         return best
+
+    def _features(self, reference_id: int, pixels: NDArray[np.uint8] | None) -> Features | None:
+        if not self._has_keypoints:
+            if pixels is None:
+                return None
+            picture = Picture(pixels, pixels.shape[1], pixels.shape[0], "", "")
+            return extract(picture, max_features=MAX_REFERENCE_FEATURES)
+        store = self.index.store("keypoints")
+        found = self.index.reference(reference_id)
+        if found is None or not isinstance(store, LocalStore):
+            return None
+        return _stored_features(store.rows_of(reference_id), *_described_size(found[0]))
 
     def _by_keypoints(
         self,

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from index import thumbnails
 from index.catalog import OccurrenceRecord
 from index.credits import ColumnNames
@@ -23,6 +25,7 @@ from index.errors import UnreadableImageError, UsageError
 from index.images import MAX_PIXELS, Picture, read_image
 from index.items import Rejected, Source, SourceItem
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
+from index.regions import windows_of
 from index.sources import open_source
 
 BATCH_SIZE = 256
@@ -43,6 +46,8 @@ class BuildOptions:
 
     Attributes:
         thumbnails: Keep small WebP copies, for verification and reports. Only for a new index.
+        regions: Store neural rows of five windows of each picture too, so that a generated picture that shows
+            a part of a work is proposed; six times the rows. Only for a new index.
         workers: Threads that read and describe; 0 takes one a core.
         batch_size: Pictures a commit.
         max_pixels: Larger pictures are rejected.
@@ -51,6 +56,7 @@ class BuildOptions:
     """
 
     thumbnails: bool = True
+    regions: bool = False
     workers: int = 0
     batch_size: int = BATCH_SIZE
     max_pixels: int = MAX_PIXELS
@@ -159,7 +165,11 @@ def _open_or_create(folder: Path, names: Sequence[str] | None, options: BuildOpt
     if not (folder / MANIFEST).exists():
         wanted = names or DEFAULT_DESCRIPTORS
         return ReferenceIndex.create(
-            folder, descriptors=wanted, thumbnails=options.thumbnails, device=options.device
+            folder,
+            descriptors=wanted,
+            thumbnails=options.thumbnails,
+            regions=options.regions,
+            device=options.device,
         )
     index = ReferenceIndex.open(folder, writable=True, device=options.device)
     present = [spec.name for spec in index.specs]
@@ -329,11 +339,14 @@ class _Run:
             else:
                 self._reject_item(result.item, result.error)
 
-    @staticmethod
-    def _describe_batch(name: str, descriptor: Descriptor, results: Sequence[_Described]) -> None:
+    def _describe_batch(self, name: str, descriptor: Descriptor, results: Sequence[_Described]) -> None:
         pictures = [result.picture for result in results if result.picture is not None]
         for result, rows in zip(results, descriptor.describe(pictures), strict=True):
             result.rows[name] = rows
+        if self._index.has_regions:
+            for result, picture in zip(results, pictures, strict=True):
+                parts = descriptor.describe(windows_of(picture))
+                result.rows[name] = np.concatenate([result.rows[name], *parts])
 
     @staticmethod
     def _new_reference(result: _Described) -> NewReference:

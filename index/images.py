@@ -72,6 +72,14 @@ class Picture:
         """Return the picture flipped left to right."""
         return replace(self, pixels=np.ascontiguousarray(self.pixels[:, ::-1]))
 
+    def cropped(self, left: int, top: int, right: int, bottom: int) -> Picture:
+        """Return a window of the picture, its edges given in working pixels."""
+        window = np.ascontiguousarray(self.pixels[top:bottom, left:right])
+        shrunk = self.width / max(self.pixels.shape[1], 1)
+        return replace(
+            self, pixels=window, width=round(window.shape[1] * shrunk), height=round(window.shape[0] * shrunk)
+        )
+
     def to_pil(self) -> Image.Image:
         """Return the working pixels as an RGB PIL image."""
         return Image.fromarray(self.pixels)

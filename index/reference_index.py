@@ -41,6 +41,7 @@ from index.errors import (
 from index.images import Picture
 from index.items import Rejected
 from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
+from index.regions import WINDOWS, windows_of
 from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
 from index.thumbnails import Thumbnails
 from index.vectors import BitStore, LocalStore, UnitStore, open_store
@@ -90,7 +91,9 @@ class Query:
 
     Attributes:
         picture: The picture.
-        rows: By descriptor name: its row and its mirror image's row, each (0 or 1, width).
+        rows: By descriptor name: rows of the picture, and of its mirror image, each (N, width). Bit strings
+            have one row a state, or none; unit rows have one for the whole, and one for each window of the
+            picture as it is.
         features: Its local features; None where the index has none.
     """
 
@@ -131,6 +134,7 @@ class IndexInfo:
     rows: dict[str, int] = field(default_factory=dict)
     bytes_on_disk: int = 0
     thumbnails: bool = False
+    regions: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -174,6 +178,7 @@ class ReferenceIndex:
         *,
         descriptors: Sequence[str] = registry.DEFAULT_DESCRIPTORS,
         thumbnails: bool = True,
+        regions: bool = False,
         device: str | None = None,
     ) -> ReferenceIndex:
         """Make an index folder and open it for writing.
@@ -200,6 +205,7 @@ class ReferenceIndex:
             "kind": "replication-detector index",
             "descriptors": [d.spec.to_dict() for d in made],
             "thumbnails": thumbnails,
+            "regions": regions,
         }
         with _write_errors(folder):
             (folder / "vectors").mkdir(parents=True, exist_ok=True)
@@ -470,6 +476,11 @@ class ReferenceIndex:
 
     # Reading
 
+    @property
+    def has_regions(self) -> bool:
+        """Whether unit rows of windows are stored besides those of whole pictures."""
+        return bool(self._manifest.get("regions", False))
+
     def reference_ids(self) -> list[int]:
         """Return the ids of all references, ascending."""
         return self._catalog.reference_ids()
@@ -488,8 +499,13 @@ class ReferenceIndex:
         Empty where the index is too small to tell, or the candidate came by local features alone.
         """
         nulls = self.calibration()
-        near = candidate.similarities.items()
-        return {name: nulls[name].p_value(value, self.size) for name, value in near if name in nulls}
+        found = {}
+        for name, value in candidate.similarities.items():
+            if name in nulls:
+                # Both mirror states were searched, of unit rows also the windows; the null stands on one row.
+                states = 2 + len(WINDOWS) if self.spec(name).kind is Kind.UNIT else 2
+                found[name] = nulls[name].p_value(value, self.size, states=states)
+        return found
 
     @property
     def size(self) -> int:
@@ -590,8 +606,11 @@ class ReferenceIndex:
                 continue
             descriptor = descriptors[spec.name]
             both = zip(descriptor.describe(pictures), descriptor.describe_mirrored(pictures), strict=True)
-            for number, pair in enumerate(both):
-                rows[number][spec.name] = pair
+            for number, (whole, mirrored) in enumerate(both):
+                if spec.kind is Kind.UNIT:
+                    parts = descriptor.describe(windows_of(pictures[number]))
+                    whole = np.concatenate([whole, *parts])
+                rows[number][spec.name] = whole, mirrored
         return [Query(p, r, f) for p, r, f in zip(pictures, rows, features, strict=True)]
 
     def search(self, query: Query, *, k: int = 20) -> list[Candidate]:
@@ -621,11 +640,11 @@ class ReferenceIndex:
                     votes[cast.reference_id] = cast
                 continue
             best: dict[int, tuple[float, bool]] = {}
-            for is_mirrored, row in enumerate(query.rows[spec.name]):
-                if not len(row):
+            for is_mirrored, rows in enumerate(query.rows[spec.name]):
+                if not len(rows):
                     continue
-                values, ids = store.search(row, PER_DESCRIPTOR)
-                for value, number in zip(values[0].tolist(), ids[0].tolist(), strict=True):
+                values, ids = store.search(rows, PER_DESCRIPTOR)
+                for value, number in zip(values.ravel().tolist(), ids.ravel().tolist(), strict=True):
                     if number >= 0 and value > best.get(number, (-np.inf, False))[0]:
                         best[number] = (value, bool(is_mirrored))
             order = sorted(best, key=lambda n: (-best[n][0], n))
@@ -693,6 +712,7 @@ class ReferenceIndex:
             rows=rows,
             bytes_on_disk=size,
             thumbnails=bool(self._manifest.get("thumbnails", True)),
+            regions=self.has_regions,
         )
 
     def check(self) -> list[str]:

@@ -29,7 +29,7 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ build calibration catalog containers credits descriptors duplicates embedded errors folders
-        images items keypoints lists migrations milvus neural perceptual reference_index shards sources tables
+        images items keypoints lists migrations milvus neural perceptual reference_index regions shards sources tables
         thumbnails vectors
         """,
     "detector": """

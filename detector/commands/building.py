@@ -100,6 +100,15 @@ def build(
             "when the index is new.",
         ),
     ] = True,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions/--no-regions",
+            help="Store neural rows (clip:, sscd:) of five windows of each picture too, so that generated "
+            "pictures that show a part of a work are proposed by them: six times the rows. Hashes are not "
+            "affected, and keypoints find parts without it. Decided once, when the index is new.",
+        ),
+    ] = False,
     workers: Workers = 0,
     batch_size: BatchSize = 256,
     max_pixels: MaxPixels = 178_956_970,
@@ -122,6 +131,7 @@ def build(
 
         options = BuildOptions(
             thumbnails=thumbnails,
+            regions=regions,
             workers=workers,
             batch_size=batch_size,
             max_pixels=max_pixels,
