@@ -146,10 +146,9 @@ def test_alpha_lies_over_white(mode: str) -> None:
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (20, 0, 40, 20))
     image.paste((0, 0, 0, 128), (0, 20, 20, 40))
-    if mode == "PA":
-        read = read_image(image.convert("PA"))
-    else:
-        read = read_image(encoded(image.convert(mode), "PNG"))
+    read = (
+        read_image(image.convert("PA")) if mode == "PA" else read_image(encoded(image.convert(mode), "PNG"))
+    )
     expected = [WHITE, (0, 0, 0), (127, 127, 127), WHITE]
     assert_near(quadrants(read), expected, 2)
 
