@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,18 +37,26 @@ class Plausible:
         min_pairs: Agreeing pairs of local features.
         max_pdq: Largest PDQ distance, of 256 bits; unrelated pictures lie near 128.
         max_phash: Largest pHash distance, of 64 bits; unrelated pictures lie near 32.
-        min_cosine: Smallest cosine of a neural descriptor.
+        max_chance: Largest chance that an unrelated picture has as high a cosine of a neural descriptor in this
+            index, by its self-calibration.
+        min_cosine: Smallest cosine, in an index too small to calibrate.
         top: Candidates verified at most.
     """
 
     min_pairs: int = 4
     max_pdq: int = 76
     max_phash: int = 10
+    max_chance: float = 0.05
     min_cosine: float = 0.8
     top: int = 10
 
-    def admits(self, candidate: Candidate) -> bool:
-        """Say whether a candidate is worth verifying."""
+    def admits(self, candidate: Candidate, chances: Mapping[str, float]) -> bool:
+        """Say whether a candidate is worth verifying.
+
+        Args:
+            candidate: From a search.
+            chances: From `ReferenceIndex.p_values` for it.
+        """
         if candidate.vote is not None and candidate.vote.pairs >= self.min_pairs:
             return True
         for name, similarity in candidate.similarities.items():
@@ -56,6 +64,8 @@ class Plausible:
                 close = similarity >= 1.0 - self.max_pdq / 256.0
             elif name == "phash":
                 close = similarity >= 1.0 - self.max_phash / 64.0
+            elif name in chances:
+                close = chances[name] <= self.max_chance
             else:
                 close = similarity >= self.min_cosine
             if close:
@@ -187,22 +197,28 @@ class Detector:
             UnreadableImageError: The picture cannot be read.
         """
         query = self.index.describe([read_image(image)])[0]
-        for candidate in self.index.search(query):
+        for candidate in self.worth_verifying(query):
             found = self.index.reference(candidate.reference_id)
             if found is None:
                 continue
             names = {found[0].sha256, *(o.path for o in found[1])}
             names |= {path.rsplit("/", 1)[-1] for path in names}
-            if reference in names and self.plausible.admits(candidate):
+            if reference in names:
                 return self._verifier.verify(query, candidate).evidence
         return Evidence()
+
+    def worth_verifying(self, query: Query) -> list[Candidate]:
+        """Search, and return the candidates that `plausible` admits, best fused rank first."""
+        found = self.index.search(query)
+        admitted = [c for c in found if self.plausible.admits(c, self.index.p_values(c))]
+        return admitted[: self.plausible.top]
 
     def _judge(self, name: str, query: Query) -> ImageReport:
         picture = query.picture
         facts = {"sha256": picture.sha256, "width": picture.width, "height": picture.height}
         if has_too_little_detail(picture):
             return ImageReport(name, Verdict.NO_MATCH, reason="too_little_detail", **facts)  # type: ignore[arg-type]
-        candidates = [c for c in self.index.search(query) if self.plausible.admits(c)][: self.plausible.top]
+        candidates = self.worth_verifying(query)
         found = [self._match(candidate, self._verifier.verify(query, candidate)) for candidate in candidates]
         matches = sorted(
             (match for match in found if match is not None and match.level > 0),

@@ -19,10 +19,10 @@ import numpy as np
 from index import thumbnails
 from index.catalog import OccurrenceRecord
 from index.credits import ColumnNames
-from index.descriptors import DEFAULT_DESCRIPTORS, Descriptor
+from index.descriptors import DEFAULT_DESCRIPTORS, Descriptor, Kind
 from index.embedded import read_credits
 from index.errors import UnreadableImageError, UsageError
-from index.images import MAX_PIXELS, Picture, read_image
+from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS, Picture, read_image
 from index.items import Rejected, Source, SourceItem
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
 from index.regions import windows_of
@@ -239,6 +239,8 @@ class _Run:
         self._descriptors = index.descriptors()
         self._any_batched = any(descriptor.batched for descriptor in self._descriptors.values())
         self._keep_thumbnails = index.info().thumbnails
+        only_hashes = all(spec.kind is Kind.BITS for spec in index.specs) and not self._keep_thumbnails
+        self._draft_side = HASH_DRAFT_SIDE if only_hashes else DRAFT_SIDE
         self._known = index.digests()
         self.added = self.occurrences = self.unchanged = self.rejected = 0
         self.rejections: list[Rejected] = []
@@ -281,7 +283,12 @@ class _Run:
             # img2dataset marks its rows with key and status, and pads to a square by default.
             padded = {"key", "status"} <= item.credits.extra.keys()
             picture = read_image(
-                data, locator=item.locator, max_pixels=self._options.max_pixels, trim_border=padded
+                data,
+                locator=item.locator,
+                max_pixels=self._options.max_pixels,
+                trim_border=padded,
+                draft_side=self._draft_side,
+                sha256=result.sha256,
             )
         except UnreadableImageError as error:
             result.error = error

@@ -30,6 +30,9 @@ WORKING_SIDE = 512
 DRAFT_SIDE = 400
 """A JPEG may be decoded at any scale whose long side is still at least this: at 4000×3000, 500×375."""
 
+HASH_DRAFT_SIDE = 192
+"""The same where hashes alone are wanted, which look at 64×64 pixels: their bits differ by under one on average."""
+
 MAX_PIXELS = 178_956_970
 """Default limit against decompression bombs: twice Pillow's own warning limit, where Pillow refuses too."""
 
@@ -120,6 +123,8 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     trim_border: bool = False,
+    draft_side: int = DRAFT_SIDE,
+    sha256: str = "",
 ) -> Picture:
     """Read one picture, upright, RGB, at working size.
 
@@ -129,6 +134,8 @@ def read_image(
         max_pixels: Larger pictures are refused before a pixel is decoded.
         max_bytes: Larger files are refused before they are read.
         trim_border: Cut off the white bands that img2dataset pads to a square.
+        draft_side: A JPEG may be decoded at any scale whose long side is still at least this, in pixels.
+        sha256: Digest of the encoded bytes, where it is known already.
 
     Raises:
         UnreadableImageError: With one of the reasons of `read_bytes`, or ``not_an_image``, ``truncated``,
@@ -136,14 +143,15 @@ def read_image(
     """
     if isinstance(source, (str, os.PathLike)):
         name = locator or os.fspath(source)
-        picture = _decode(read_bytes(source, max_bytes=max_bytes), name, max_pixels)
+        data = read_bytes(source, max_bytes=max_bytes)
+        picture = _decode(data, name, max_pixels, draft_side, sha256)
     elif isinstance(source, bytes):
         name = locator or "<bytes>"
         if not source:
             raise UnreadableImageError(name, "empty", "0 bytes")
         if len(source) > max_bytes:
             raise UnreadableImageError(name, "too_large", f"{len(source)} bytes, limit {max_bytes}")
-        picture = _decode(source, name, max_pixels)
+        picture = _decode(source, name, max_pixels, draft_side, sha256)
     elif isinstance(source, Image.Image):
         picture = _from_pil(source, locator or "<image>", max_pixels)
     else:
@@ -230,7 +238,7 @@ def _from_pil(image: Image.Image, locator: str, max_pixels: int) -> Picture:
     return _picture(upright, size, content, image.format or "")
 
 
-def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
+def _decode(data: bytes, locator: str, max_pixels: int, draft_side: int, sha256: str) -> Picture:
     try:
         with _quiet_pillow(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
@@ -240,7 +248,7 @@ def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
             if image_format in ("JPEG", "MPO"):
                 # Pillow's draft keeps both sides at least as asked; the longer one is what counts here.
                 longest = max(image.size)
-                wanted = [max(1, DRAFT_SIDE * side // longest) for side in image.size]
+                wanted = [max(1, draft_side * side // longest) for side in image.size]
                 image.draft(None, (wanted[0], wanted[1]))
             upright, size = _to_working(image, stored_size)
     except UnreadableImageError:
@@ -254,7 +262,7 @@ def _decode(data: bytes, locator: str, max_pixels: int) -> Picture:
     # Decoders meet hostile bytes: whatever they raise says that this one image cannot be read.
     except Exception as error:
         raise _decoder_error(locator, error) from error
-    return _picture(upright, size, hashlib.sha256(data).hexdigest(), image_format)
+    return _picture(upright, size, sha256 or hashlib.sha256(data).hexdigest(), image_format)
 
 
 def _picture(image: Image.Image, size: tuple[int, int], sha256: str, image_format: str) -> Picture:

@@ -39,7 +39,7 @@ def pairs_of(detector: Detector, query: Query, data: bytes) -> list[dict[str, An
         return []
     described = detector.index.describe([picture])[0]
     lines = []
-    admitted = [c for c in detector.index.search(described) if detector.plausible.admits(c)]
+    admitted = detector.worth_verifying(described)
     for rank, candidate in enumerate(admitted[: detector.plausible.top]):
         found = detector.index.reference(candidate.reference_id)
         assert found is not None
@@ -54,7 +54,7 @@ def pairs_of(detector: Detector, query: Query, data: bytes) -> list[dict[str, An
                 "label": int(name == query.reference),
                 "related": bool(name == query.related),
                 "rank": rank,
-                "plausible": usual.admits(candidate),
+                "plausible": usual.admits(candidate, detector.index.p_values(candidate)),
                 "pairs": candidate.vote.pairs if candidate.vote is not None else 0,
                 "mirrored": verified.mirrored,
                 "evidence": verified.evidence.to_dict(),

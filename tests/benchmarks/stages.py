@@ -68,7 +68,7 @@ def time_stages(detector: Detector, paths: Sequence[Path]) -> tuple[Seconds, lis
                             index.store(spec.name).search(row, 20)
                 clock.lap(f"{spec.name}: search")
             query = index.describe([picture])[0]
-            admitted = [c for c in index.search(query) if detector.plausible.admits(c)]
+            admitted = detector.worth_verifying(query)
             clock.skip()
             if not has_too_little_detail(picture):
                 for candidate in admitted[: detector.plausible.top]:
