@@ -121,7 +121,7 @@ class Verifier:
             except UnreadableImageError:
                 continue
             if picture.sha256 == record.sha256:
-                small = picture.to_pil()
+                small = picture.to_pil().copy()
                 small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
                 return np.asarray(small)
         return None

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import itertools
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,20 @@ from index.embedded import read_credits
 from index.errors import UnreadableImageError, UsageError
 from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS, Picture, read_image
 from index.items import Rejected, Source, SourceItem
+from index.keypoints import use_threads
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
 from index.regions import windows_of
 from index.sources import open_source
+from index.workers import start
 
 BATCH_SIZE = 256
 """Pictures a commit: the most work that a kill can lose."""
 
 COMMIT_SECONDS = 20.0
 """A slower batch is committed after this long, whatever its size."""
+
+CHUNK = 8
+"""Pictures handed to a worker at once."""
 
 SHOWN_REJECTIONS = 1000
 """Rejections kept in a `BuildReport`; all of them are in the catalogue."""
@@ -222,6 +229,69 @@ class _Described:
     error: UnreadableImageError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Describer:
+    """Reads and describes one item; what a worker needs for it.
+
+    Attributes:
+        known: Digests that need no describing. A forked worker has them as they were when it started: what it
+            describes twice, the index takes once.
+        keep_pixels: For the neural descriptors, which see whole batches later.
+    """
+
+    descriptors: dict[str, Descriptor]
+    known: set[str]
+    thumbnails: bool
+    keep_pixels: bool
+    draft_side: int
+    max_pixels: int
+
+    def describe(self, item: SourceItem) -> _Described:
+        result = _Described(item)
+        try:
+            data = item.read()
+            result.sha256 = hashlib.sha256(data).hexdigest()
+            result.credits = item.credits.filled_from(read_credits(data))
+            if result.sha256 in self.known:
+                return result
+            # img2dataset marks its rows with key and status, and pads to a square by default.
+            padded = {"key", "status"} <= item.credits.extra.keys()
+            picture = read_image(
+                data,
+                locator=item.locator,
+                max_pixels=self.max_pixels,
+                trim_border=padded,
+                draft_side=self.draft_side,
+                sha256=result.sha256,
+            )
+        except UnreadableImageError as error:
+            result.error = error
+            return result
+        for name, descriptor in self.descriptors.items():
+            result.rows[name] = descriptor.describe([picture])[0]
+        if self.thumbnails:
+            result.thumbnail = thumbnails.encode(picture)
+        # Results wait for their batch: without a neural descriptor their pixels need not.
+        result.picture = picture if self.keep_pixels else replace(picture, pixels=_NO_PIXELS, _image=None)
+        return result
+
+
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+_mine = threading.local()
+
+
+def _use(describer: _Describer) -> None:
+    """Prepare a worker."""
+    _mine.describer = describer
+    if any(name == "keypoints" for name in describer.descriptors):
+        use_threads(1)
+
+
+def _describe_all(items: list[SourceItem]) -> list[_Described]:
+    describer: _Describer = _mine.describer
+    return [describer.describe(item) for item in items]
+
+
 class _Run:
     """One build: a window of items in the hands of workers, results taken in the sources' order."""
 
@@ -240,8 +310,15 @@ class _Run:
         self._any_batched = any(descriptor.batched for descriptor in self._descriptors.values())
         self._keep_thumbnails = index.info().thumbnails
         only_hashes = all(spec.kind is Kind.BITS for spec in index.specs) and not self._keep_thumbnails
-        self._draft_side = HASH_DRAFT_SIDE if only_hashes else DRAFT_SIDE
         self._known = index.digests()
+        self._describer = _Describer(
+            descriptors={name: d for name, d in self._descriptors.items() if not d.batched},
+            known=self._known,
+            thumbnails=self._keep_thumbnails,
+            keep_pixels=self._any_batched,
+            draft_side=HASH_DRAFT_SIDE if only_hashes else DRAFT_SIDE,
+            max_pixels=options.max_pixels,
+        )
         self.added = self.occurrences = self.unchanged = self.rejected = 0
         self.rejections: list[Rejected] = []
         self._ready: list[_Described] = []
@@ -249,58 +326,54 @@ class _Run:
 
     def go(self, items: Iterator[SourceItem | Rejected]) -> None:
         workers = self._options.workers or os.cpu_count() or 1
-        window: deque[Future[_Described]] = deque()
-        with ThreadPoolExecutor(workers, thread_name_prefix="describe") as pool:
+        window: deque[Future[list[_Described]]] = deque()
+        # Hash libraries are loaded before workers fork off, once instead of once a worker.
+        squares = np.kron(np.indices((8, 8)).sum(axis=0) % 2 * 255, np.ones((8, 8))).astype(np.uint8)
+        any_picture = Picture(np.repeat(squares[:, :, None], 3, axis=2), 64, 64, "", "")
+        for spec in self._index.specs:
+            if spec.kind is Kind.BITS:
+                self._descriptors[spec.name].describe([any_picture])
+        # Pixels that a neural descriptor still needs are dear to hand from process to process.
+        pool = start(workers, _use, self._describer, processes=not self._any_batched)
+        with pool:
             try:
-                for item in items:
-                    if isinstance(item, Rejected):
-                        self._reject(item)
-                    elif self._index.is_known(item.locator, item.size, item.mtime_ns):
-                        self.unchanged += 1
-                    else:
-                        window.append(pool.submit(self._describe, item))
-                        if len(window) >= 4 * workers:
-                            self._take(window.popleft().result())
-                    self._tell()
+                for chunk in self._chunks(items):
+                    window.append(pool.submit(_describe_all, chunk))
+                    if len(window) >= 2 * workers + 1:
+                        self._take_all(window.popleft().result())
                 while window:
-                    self._take(window.popleft().result())
-                    self._tell()
+                    self._take_all(window.popleft().result())
+            except BrokenProcessPool as error:
+                raise UsageError(
+                    "a worker process died, perhaps of a damaged picture or for lack of memory. What was "
+                    "committed is kept. Run the same command with --workers 1 to see where"
+                ) from error
             except KeyboardInterrupt:
-                for future in window:
-                    future.cancel()
+                pool.shutdown(wait=True, cancel_futures=True)
                 self._commit()
                 raise
         self._commit()
 
-    def _describe(self, item: SourceItem) -> _Described:
-        result = _Described(item)
-        try:
-            data = item.read()
-            result.sha256 = hashlib.sha256(data).hexdigest()
-            result.credits = item.credits.filled_from(read_credits(data))
-            if result.sha256 in self._known:
-                return result
-            # img2dataset marks its rows with key and status, and pads to a square by default.
-            padded = {"key", "status"} <= item.credits.extra.keys()
-            picture = read_image(
-                data,
-                locator=item.locator,
-                max_pixels=self._options.max_pixels,
-                trim_border=padded,
-                draft_side=self._draft_side,
-                sha256=result.sha256,
-            )
-        except UnreadableImageError as error:
-            result.error = error
-            return result
-        for name, descriptor in self._descriptors.items():
-            if not descriptor.batched:
-                result.rows[name] = descriptor.describe([picture])[0]
-        if self._keep_thumbnails:
-            result.thumbnail = thumbnails.encode(picture)
-        # Results wait for their batch: without a batched descriptor their pixels need not.
-        result.picture = picture if self._any_batched else replace(picture, pixels=picture.pixels[:0].copy())
-        return result
+    def _chunks(self, items: Iterator[SourceItem | Rejected]) -> Iterator[list[SourceItem]]:
+        chunk: list[SourceItem] = []
+        for item in items:
+            if isinstance(item, Rejected):
+                self._reject(item)
+            elif self._index.is_known(item.locator, item.size, item.mtime_ns):
+                self.unchanged += 1
+            else:
+                chunk.append(item)
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+            self._tell()
+        if chunk:
+            yield chunk
+
+    def _take_all(self, results: Iterable[_Described]) -> None:
+        for result in results:
+            self._take(result)
+            self._tell()
 
     def _take(self, result: _Described) -> None:
         if result.error is not None:
@@ -340,7 +413,7 @@ class _Run:
         for result in ready:
             if result.picture is None and not self._index.has(result.sha256):
                 self._known.discard(result.sha256)
-                result = self._describe(result.item)
+                result = self._describer.describe(result.item)
             if result.error is None:
                 self._ready.append(result)
             else:

@@ -14,13 +14,27 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+
+# Each plugin registers its format. Named here, so that Pillow does not import its forty others on first use.
+from PIL import (
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 from index.errors import UnreadableImageError
 
@@ -70,22 +84,28 @@ class Picture:
     sha256: str
     format: str
     trim: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    _image: Image.Image | None = field(default=None, repr=False, compare=False)
 
     def mirrored(self) -> Picture:
         """Return the picture flipped left to right."""
-        return replace(self, pixels=np.ascontiguousarray(self.pixels[:, ::-1]))
+        return replace(self, pixels=np.ascontiguousarray(self.pixels[:, ::-1]), _image=None)
 
     def cropped(self, left: int, top: int, right: int, bottom: int) -> Picture:
         """Return a window of the picture, its edges given in working pixels."""
         window = np.ascontiguousarray(self.pixels[top:bottom, left:right])
         shrunk = self.width / max(self.pixels.shape[1], 1)
         return replace(
-            self, pixels=window, width=round(window.shape[1] * shrunk), height=round(window.shape[0] * shrunk)
+            self,
+            pixels=window,
+            width=round(window.shape[1] * shrunk),
+            height=round(window.shape[0] * shrunk),
+            _image=None,
         )
 
     def to_pil(self) -> Image.Image:
-        """Return the working pixels as an RGB PIL image."""
-        return Image.fromarray(self.pixels)
+        """Return the working pixels as an RGB PIL image, shared: copy it before changing it in place."""
+        # Both forms exist after decoding; making one from the other costs as much as hashing does.
+        return Image.fromarray(self.pixels) if self._image is None else self._image
 
 
 def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -266,7 +286,8 @@ def _decode(data: bytes, locator: str, max_pixels: int, draft_side: int, sha256:
 
 
 def _picture(image: Image.Image, size: tuple[int, int], sha256: str, image_format: str) -> Picture:
-    return Picture(np.asarray(image, dtype=np.uint8), size[0], size[1], sha256, image_format)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return Picture(pixels, size[0], size[1], sha256, image_format, _image=image)
 
 
 def _too_many_pixels(image: Image.Image, locator: str, max_pixels: int) -> UnreadableImageError:
@@ -367,7 +388,7 @@ def _trimmed(picture: Picture) -> Picture:
         trim, cut = (left / width, 0.0, right / width, 1.0), pixels[:, left:right]
     else:
         return picture
-    return replace(picture, pixels=np.ascontiguousarray(cut), trim=trim)
+    return replace(picture, pixels=np.ascontiguousarray(cut), trim=trim, _image=None)
 
 
 def _padded(first: int, last: int, size: int) -> bool:

@@ -122,6 +122,13 @@ def extract(picture: Picture, *, max_features: int) -> Features:
     return Features(places, vectors, width, height)
 
 
+def use_threads(count: int) -> None:
+    """Let OpenCV use at most `count` threads of its own, in this process."""
+    import cv2
+
+    cv2.setNumThreads(count)
+
+
 @dataclass(frozen=True, slots=True)
 class Codebook:
     """The quantisers that all keypoint rows share; trained once, shipped, never per index.

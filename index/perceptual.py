@@ -38,23 +38,27 @@ class PdqDescriptor:
 
     def describe(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
         """Hash pictures: one (1, 32) uint8 row each, none where PDQ's quality is under `MIN_PDQ_QUALITY`."""
-        return [self.describe_both(picture)[0] for picture in pictures]
+        return [_pdq(picture, mirrored_too=False)[0] for picture in pictures]
 
     def describe_mirrored(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
         """The same for the mirrored pictures."""
-        return [self.describe_both(picture)[1] for picture in pictures]
+        return [_pdq(picture, mirrored_too=True)[1] for picture in pictures]
 
-    def describe_both(self, picture: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the rows of the picture and of its mirror image, from one transform."""
-        import pdqhash
 
-        small = picture.to_pil().resize((PDQ_SIDE, PDQ_SIDE), Image.Resampling.BILINEAR)
-        hashes, quality = pdqhash.compute_dihedral(np.asarray(small))
-        if quality < MIN_PDQ_QUALITY:
-            empty = np.zeros((0, 32), np.uint8)
-            return empty, empty
-        # compute_dihedral's order: as is, turned by 90, 180, 270, flipped top to bottom, left to right, …
-        return np.packbits(hashes[0])[None], np.packbits(hashes[5])[None]
+def _pdq(picture: Picture, *, mirrored_too: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the rows of the picture and, from the same transform, of its mirror image."""
+    import pdqhash
+
+    small = np.asarray(picture.to_pil().resize((PDQ_SIDE, PDQ_SIDE), Image.Resampling.BILINEAR))
+    empty = np.zeros((0, 32), np.uint8)
+    if not mirrored_too:  # three times as fast
+        bits, quality = pdqhash.compute(small)
+        return (np.packbits(bits)[None] if quality >= MIN_PDQ_QUALITY else empty), empty
+    hashes, quality = pdqhash.compute_dihedral(small)
+    if quality < MIN_PDQ_QUALITY:
+        return empty, empty
+    # compute_dihedral's order: as is, turned by 90, 180, 270, flipped top to bottom, left to right, …
+    return np.packbits(hashes[0])[None], np.packbits(hashes[5])[None]
 
 
 class PhashDescriptor:

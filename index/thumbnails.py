@@ -25,7 +25,7 @@ METHOD = 1
 
 def encode(picture: Picture) -> bytes:
     """Return a picture's thumbnail as WebP."""
-    image = picture.to_pil()
+    image = picture.to_pil().copy()
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY, method=METHOD)

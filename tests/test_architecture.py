@@ -30,7 +30,7 @@ LAYOUT = {
     "index": """
         __init__ build calibration catalog containers credits descriptors duplicates embedded errors folders
         images items keypoints lists migrations milvus neural perceptual reference_index regions shards sources tables
-        thumbnails vectors
+        thumbnails vectors workers
         """,
     "detector": """
         __init__ __main__ audit calibrate cli clusters detail detector distributed duplicates geometry guard
