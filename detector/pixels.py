@@ -24,6 +24,10 @@ MIN_LOCAL_CORRELATION = 0.45
 """Local correlation from which a spot counts as showing the same. Unrelated textures reach it in one spot of
 twelve, a re-rendering keeps it in eight of ten."""
 
+EXACT_CORRELATION = 0.85
+"""Local correlation of the same strokes at the same places. Text laid over a copy leaves the rest this exact;
+photographs of the same thing, taken anew, seldom get there."""
+
 NEIGHBOURHOOD = 13
 """Side of the window, in pixels, over which agreeing spots are counted to find the region's border."""
 
@@ -55,6 +59,7 @@ class Comparison:
         similarity: Mean structural similarity inside the region, after matching brightness and contrast, -1–1.
         tiled_l2: Root mean square difference of the worst of 4×4 tiles of the region, 0–1.
         agreement: Share of the structured part of the region that shows the same, 0–1.
+        exactness: Share of that part whose local correlation is at least `EXACT_CORRELATION`.
         overlap_agreement: The same over all of the overlap of both frames.
         differing: Largest connected piece of the region's structure that shows something else, as a share of
             that structure, 0–1.
@@ -70,6 +75,7 @@ class Comparison:
     similarity: float
     tiled_l2: float
     agreement: float
+    exactness: float
     overlap_agreement: float
     differing: float
     differing_correlation: float
@@ -136,6 +142,9 @@ def compare(
         similarity=similarity,
         tiled_l2=worst,
         agreement=float((alike & mask).sum() / max(int(within.sum()), 1)),
+        exactness=float(
+            (alike & mask & (correlation >= EXACT_CORRELATION)).sum() / max(int(within.sum()), 1)
+        ),
         overlap_agreement=overlap_agreement,
         differing=float(piece.sum() / max(int(within.sum()), 1)),
         differing_correlation=float(correlation[piece].mean()) if piece.any() else 1.0,

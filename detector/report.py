@@ -144,6 +144,7 @@ class Evidence:
         aligned_similarity: Structural similarity inside the overlap after alignment, -1–1.
         tiled_l2: Largest tile's root mean square difference after alignment, 0–1, smaller is more alike.
         agreement: Share of the structured part of the shared region that shows the same, 0–1.
+        exactness: Share of the structured part of the shared region with the same strokes at the same places, 0–1.
         verification: How the match was verified: ``identical`` (the same file), ``keypoints``, ``dense``,
             ``none`` (tried, failed) or ``unverified`` (nothing to verify with).
         template: True where all but one region is the same (Webster 2023).
@@ -161,6 +162,7 @@ class Evidence:
     aligned_similarity: float | None = None
     tiled_l2: float | None = None
     agreement: float | None = None
+    exactness: float | None = None
     verification: str = "unverified"
     template: bool = False
 
@@ -185,6 +187,7 @@ class Evidence:
             "aligned_similarity": self.aligned_similarity,
             "tiled_l2": self.tiled_l2,
             "agreement": self.agreement,
+            "exactness": self.exactness,
             "verification": self.verification,
             "template": self.template,
         }

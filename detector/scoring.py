@@ -27,6 +27,8 @@ FEATURES: tuple[str, ...] = (
     "similarity²",
     "inliers × agreement",
     "inliers × similarity",
+    "exactness",
+    "inliers × exactness",
 )
 """What the model sees; each is 0 where not measured, grows with likeness, and has a weight of at least 0."""
 
@@ -152,6 +154,7 @@ def features_of(evidence: Evidence) -> tuple[float, ...]:
     inliers = _count(evidence.inliers)
     agreement = evidence.agreement or 0.0
     similarity = max(evidence.aligned_similarity or 0.0, 0.0)
+    exactness = evidence.exactness or 0.0
     return (
         inliers,
         agreement,
@@ -161,6 +164,8 @@ def features_of(evidence: Evidence) -> tuple[float, ...]:
         similarity**2,
         inliers * agreement,
         inliers * similarity,
+        exactness,
+        inliers * exactness,
     )
 
 

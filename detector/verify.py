@@ -195,6 +195,7 @@ def _identical(measured: dict[str, Any]) -> Verified:
         aligned_similarity=1.0,
         tiled_l2=0.0,
         agreement=1.0,
+        exactness=1.0,
         verification="identical",
     )
     return Verified(evidence, False, whole, whole)
@@ -223,6 +224,7 @@ def _with_pixels(compared: pixels.Comparison, mirrored: bool, measured: dict[str
         aligned_similarity=round(compared.similarity, 4),
         tiled_l2=round(compared.tiled_l2, 4),
         agreement=round(compared.agreement, 4),
+        exactness=round(compared.exactness, 4),
         verification=how,
         template=_is_template(compared),
     )

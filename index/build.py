@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from index import thumbnails
 from index.catalog import OccurrenceRecord
 from index.credits import ColumnNames
 from index.descriptors import DEFAULT_DESCRIPTORS, Descriptor, Kind
-from index.embedded import read_credits
 from index.errors import UnreadableImageError, UsageError
-from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS, Picture, read_image
+from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS
 from index.items import Rejected, Source, SourceItem
-from index.keypoints import use_threads
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
 from index.regions import windows_of
 from index.sources import open_source
-from index.workers import start
+from index.workers import Described, Describer, describe_all, start
 
 BATCH_SIZE = 256
 """Pictures a commit: the most work that a kill can lose."""
@@ -216,82 +211,6 @@ def _total(sources: Iterable[Source]) -> int | None:
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
-@dataclass(slots=True)
-class _Described:
-    """What a worker hands back for one item."""
-
-    item: SourceItem
-    sha256: str = ""
-    picture: Picture | None = None
-    rows: dict[str, Any] = field(default_factory=dict)
-    thumbnail: bytes | None = None
-    credits: Any = None
-    error: UnreadableImageError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Describer:
-    """Reads and describes one item; what a worker needs for it.
-
-    Attributes:
-        known: Digests that need no describing. A forked worker has them as they were when it started: what it
-            describes twice, the index takes once.
-        keep_pixels: For the neural descriptors, which see whole batches later.
-    """
-
-    descriptors: dict[str, Descriptor]
-    known: set[str]
-    thumbnails: bool
-    keep_pixels: bool
-    draft_side: int
-    max_pixels: int
-
-    def describe(self, item: SourceItem) -> _Described:
-        result = _Described(item)
-        try:
-            data = item.read()
-            result.sha256 = hashlib.sha256(data).hexdigest()
-            result.credits = item.credits.filled_from(read_credits(data))
-            if result.sha256 in self.known:
-                return result
-            # img2dataset marks its rows with key and status, and pads to a square by default.
-            padded = {"key", "status"} <= item.credits.extra.keys()
-            picture = read_image(
-                data,
-                locator=item.locator,
-                max_pixels=self.max_pixels,
-                trim_border=padded,
-                draft_side=self.draft_side,
-                sha256=result.sha256,
-            )
-        except UnreadableImageError as error:
-            result.error = error
-            return result
-        for name, descriptor in self.descriptors.items():
-            result.rows[name] = descriptor.describe([picture])[0]
-        if self.thumbnails:
-            result.thumbnail = thumbnails.encode(picture)
-        # Results wait for their batch: without a neural descriptor their pixels need not.
-        result.picture = picture if self.keep_pixels else replace(picture, pixels=_NO_PIXELS, _image=None)
-        return result
-
-
-_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
-_mine = threading.local()
-
-
-def _use(describer: _Describer) -> None:
-    """Prepare a worker."""
-    _mine.describer = describer
-    if any(name == "keypoints" for name in describer.descriptors):
-        use_threads(1)
-
-
-def _describe_all(items: list[SourceItem]) -> list[_Described]:
-    describer: _Describer = _mine.describer
-    return [describer.describe(item) for item in items]
-
-
 class _Run:
     """One build: a window of items in the hands of workers, results taken in the sources' order."""
 
@@ -311,7 +230,7 @@ class _Run:
         self._keep_thumbnails = index.info().thumbnails
         only_hashes = all(spec.kind is Kind.BITS for spec in index.specs) and not self._keep_thumbnails
         self._known = index.digests()
-        self._describer = _Describer(
+        self._describer = Describer(
             descriptors={name: d for name, d in self._descriptors.items() if not d.batched},
             known=self._known,
             thumbnails=self._keep_thumbnails,
@@ -321,24 +240,17 @@ class _Run:
         )
         self.added = self.occurrences = self.unchanged = self.rejected = 0
         self.rejections: list[Rejected] = []
-        self._ready: list[_Described] = []
+        self._ready: list[Described] = []
         self._committed_at = time.monotonic()
 
     def go(self, items: Iterator[SourceItem | Rejected]) -> None:
         workers = self._options.workers or os.cpu_count() or 1
-        window: deque[Future[list[_Described]]] = deque()
-        # Hash libraries are loaded before workers fork off, once instead of once a worker.
-        squares = np.kron(np.indices((8, 8)).sum(axis=0) % 2 * 255, np.ones((8, 8))).astype(np.uint8)
-        any_picture = Picture(np.repeat(squares[:, :, None], 3, axis=2), 64, 64, "", "")
-        for spec in self._index.specs:
-            if spec.kind is Kind.BITS:
-                self._descriptors[spec.name].describe([any_picture])
-        # Pixels that a neural descriptor still needs are dear to hand from process to process.
-        pool = start(workers, _use, self._describer, processes=not self._any_batched)
+        window: deque[Future[list[Described]]] = deque()
+        pool = start(workers, self._describer)
         with pool:
             try:
                 for chunk in self._chunks(items):
-                    window.append(pool.submit(_describe_all, chunk))
+                    window.append(pool.submit(describe_all, chunk))
                     if len(window) >= 2 * workers + 1:
                         self._take_all(window.popleft().result())
                 while window:
@@ -370,12 +282,12 @@ class _Run:
         if chunk:
             yield chunk
 
-    def _take_all(self, results: Iterable[_Described]) -> None:
+    def _take_all(self, results: Iterable[Described]) -> None:
         for result in results:
             self._take(result)
             self._tell()
 
-    def _take(self, result: _Described) -> None:
+    def _take(self, result: Described) -> None:
         if result.error is not None:
             self._reject_item(result.item, result.error)
             return
@@ -419,7 +331,7 @@ class _Run:
             else:
                 self._reject_item(result.item, result.error)
 
-    def _describe_batch(self, name: str, descriptor: Descriptor, results: Sequence[_Described]) -> None:
+    def _describe_batch(self, name: str, descriptor: Descriptor, results: Sequence[Described]) -> None:
         pictures = [result.picture for result in results if result.picture is not None]
         for result, rows in zip(results, descriptor.describe(pictures), strict=True):
             result.rows[name] = rows
@@ -429,7 +341,7 @@ class _Run:
                 result.rows[name] = np.concatenate([result.rows[name], *parts])
 
     @staticmethod
-    def _new_reference(result: _Described) -> NewReference:
+    def _new_reference(result: Described) -> NewReference:
         item, picture = result.item, result.picture
         occurrence = OccurrenceRecord(item.locator, result.credits, item.size, item.mtime_ns)
         if picture is None:

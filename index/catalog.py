@@ -1,6 +1,7 @@
 """The catalogue of an index: references, occurrences, rejected files and segments, in SQLite.
 
 A transaction here is the one commit point of an index folder: what it does not name does not exist.
+Longer than 400 lines because all SQL about the catalogue stands in one place.
 """
 
 from __future__ import annotations

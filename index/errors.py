@@ -42,6 +42,10 @@ class UnreadableImageError(DetectorError):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[str, str, str]]:
+        """Pass from a worker process with all three facts, not the message alone."""
+        return type(self), (self.locator, self.reason, self.detail)
+
 
 class SourceError(DetectorError):
     """A list, shard or metadata file of references cannot be used.

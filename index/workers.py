@@ -1,19 +1,31 @@
-"""A pool of workers for describing pictures: processes where forking is safe, threads elsewhere.
+"""Workers that read and describe pictures: forked processes where nothing speaks against it, threads elsewhere.
 
 Python's own part of describing a picture (headers, hashes, bookkeeping) runs on one core however many threads there
-are; forked processes have no such bound and start at once. Forking is safe only while the process has one thread and
-no library with threads of its own; a thread pool does the same work everywhere else.
+are; forked processes have no such bound and start at once. Forking is sound only while the process has one thread
+and no library with threads of its own; a thread pool does the same work everywhere else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+
+from index import thumbnails
+from index.credits import NO_CREDITS, Credits
+from index.descriptors import Descriptor, Kind
+from index.embedded import read_credits
+from index.errors import UnreadableImageError
+from index.images import Picture, read_image
+from index.items import SourceItem
+from index.keypoints import use_threads
 
 THREADED_LIBRARIES = ("torch", "faiss", "cv2")
 """Libraries with thread pools of their own, which a forked child would find without their threads."""
@@ -21,34 +33,120 @@ THREADED_LIBRARIES = ("torch", "faiss", "cv2")
 _PR_SET_PDEATHSIG = 1
 """Linux prctl(2): the signal that a process gets when its parent dies."""
 
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+_mine = threading.local()
+
+
+@dataclass(slots=True)
+class Described:
+    """What a worker hands back for one item: its picture described, or the error that says why not.
+
+    Attributes:
+        picture: None where its digest was known already, or it cannot be read.
+    """
+
+    item: SourceItem
+    sha256: str = ""
+    picture: Picture | None = None
+    rows: dict[str, Any] = field(default_factory=dict)
+    thumbnail: bytes | None = None
+    credits: Credits = NO_CREDITS
+    error: UnreadableImageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Describer:
+    """Reads and describes one item at a time; all that a worker needs for it.
+
+    Attributes:
+        descriptors: Those that see one picture at a time.
+        known: Digests that need no describing. A forked worker has them as they were when it started: what it
+            describes twice, the index takes once.
+        thumbnails: Make them.
+        keep_pixels: For the neural descriptors, which see whole batches later.
+        draft_side: See `index.images.read_image`.
+        max_pixels: Likewise.
+    """
+
+    descriptors: dict[str, Descriptor]
+    known: set[str]
+    thumbnails: bool
+    keep_pixels: bool
+    draft_side: int
+    max_pixels: int
+
+    def describe(self, item: SourceItem) -> Described:
+        """Read and describe an item; an unreadable one comes back with its error."""
+        result = Described(item)
+        try:
+            data = item.read()
+            result.sha256 = hashlib.sha256(data).hexdigest()
+            result.credits = item.credits.filled_from(read_credits(data))
+            if result.sha256 in self.known:
+                return result
+            # img2dataset marks its rows with key and status, and pads to a square by default.
+            padded = {"key", "status"} <= item.credits.extra.keys()
+            picture = read_image(
+                data,
+                locator=item.locator,
+                max_pixels=self.max_pixels,
+                trim_border=padded,
+                draft_side=self.draft_side,
+                sha256=result.sha256,
+            )
+        except UnreadableImageError as error:
+            result.error = error
+            return result
+        for name, descriptor in self.descriptors.items():
+            result.rows[name] = descriptor.describe([picture])[0]
+        if self.thumbnails:
+            result.thumbnail = thumbnails.encode(picture)
+        # Results wait for their batch: without a neural descriptor their pixels need not.
+        result.picture = picture if self.keep_pixels else replace(picture, pixels=_NO_PIXELS, _image=None)
+        return result
+
+    def load_hash_libraries(self) -> None:
+        """Load them before workers fork off: once, instead of once a worker."""
+        squares = np.kron(np.indices((8, 8)).sum(axis=0) % 2 * 255, np.ones((8, 8))).astype(np.uint8)
+        any_picture = Picture(np.repeat(squares[:, :, None], 3, axis=2), 64, 64, "", "")
+        for descriptor in self.descriptors.values():
+            if descriptor.spec.kind is Kind.BITS:
+                descriptor.describe([any_picture])
+
+
+def describe_all(items: list[SourceItem]) -> list[Described]:
+    """Describe items, in a worker that `start` made."""
+    describer: Describer = _mine.describer
+    return [describer.describe(item) for item in items]
+
 
 def can_fork() -> bool:
-    """Say whether forking this process now is safe: Linux, one thread, no library with threads loaded."""
+    """Say whether nothing speaks against forking now: Linux, one thread, no library with threads loaded."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return False
     return not any(name in sys.modules for name in THREADED_LIBRARIES)
 
 
-def start(count: int, prepare: Callable[..., None], *arguments: Any, processes: bool) -> Executor:
-    """Start workers.
-
-    Args:
-        count: How many.
-        prepare: Called with the arguments in each worker before its first task; a module-level function.
-        arguments: Can be pickled.
-        processes: Take processes if that is safe now; tasks and results then have to be picklable.
-    """
-    if processes and count > 1 and can_fork():
+def start(count: int, describer: Describer) -> Executor:
+    """Start workers for `describe_all`; processes unless pixels have to come back, which are dear to hand over."""
+    if count > 1 and not describer.keep_pixels and can_fork():
+        describer.load_hash_libraries()
         context = multiprocessing.get_context("fork")
-        return ProcessPoolExecutor(count, context, _prepare_process, (prepare, arguments))
-    return ThreadPoolExecutor(count, "describe", prepare, arguments)
+        return ProcessPoolExecutor(count, context, _prepare_process, (describer,))
+    return ThreadPoolExecutor(count, "describe", _prepare, (describer,))
 
 
-def _prepare_process(prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _prepare(describer: Describer) -> None:
+    _mine.describer = describer
+    if any(descriptor.spec.kind is Kind.LOCAL for descriptor in describer.descriptors.values()):
+        use_threads(1)
+
+
+def _prepare_process(describer: Describer) -> None:
     import ctypes
 
     # Ctrl-C reaches the whole group: the parent commits what is done and stops the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    prepare(*arguments)
+    _prepare(describer)

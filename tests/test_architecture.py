@@ -39,7 +39,7 @@ LAYOUT = {
     "detector/reports": """
         __init__ atomic cards duplicates_page jsonl markup page pictures spreadsheet terminal wording
         """,
-    "detector/commands": "__init__ building checking console duplicates indexing options progress scanning",
+    "detector/commands": "__init__ building calibrating checking console duplicates indexing options progress scanning",
     "detector/server": None,  # any module
 }
 
@@ -87,7 +87,8 @@ OWNERS: dict[str, set[str]] = {
     # Surfaces
     "typer": {"detector/cli.py", "detector/commands/*"},
     "rich": {"detector/commands/*", "detector/reports/terminal.py"},
-    "matplotlib": {"detector/audit.py"},
+    "scipy": {"detector/calibrate.py"},
+    "matplotlib": {"detector/calibrate.py", "detector/audit.py"},
     "fastapi": {"detector/server/*"},
     "uvicorn": {"detector/server/*"},
     "jinja2": {"detector/server/*"},
