@@ -49,6 +49,9 @@ STRONG_PDQ = 31
 STRONG_PHASH = 6
 WEAK_PDQ = 60
 WEAK_PHASH = 10
+POSSIBLE_SCORE = 0.25
+"""Score from which a match is shown as possible (level 2): on the fitting pairs nine in ten of those are copies."""
+
 WEAK_SCORE = 0.1
 
 
@@ -100,7 +103,7 @@ class ScoringModel:
         if evidence.verification in ("keypoints", "dense") and score >= self.min_score:
             return _verified_level(evidence)
         close = _within(evidence.pdq_distance, STRONG_PDQ) or _within(evidence.phash_distance, STRONG_PHASH)
-        if close or score >= self.min_score:
+        if close or score >= min(self.min_score, POSSIBLE_SCORE):
             return 2
         weak = _within(evidence.pdq_distance, WEAK_PDQ) or _within(evidence.phash_distance, WEAK_PHASH)
         return 1 if weak or score >= WEAK_SCORE else 0
