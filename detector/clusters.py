@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from detector.detector import reference_of
 from detector.duplicates import (
     DuplicateCluster,
     DuplicateMember,
@@ -93,7 +94,7 @@ class _Comparer:
     def reference(self, number: int) -> Reference:
         """Return a reference with its places."""
         if number not in self._references:
-            found = _reference(self._index, number)
+            found = reference_of(self._index, number)
             self._references[number] = found if found is not None else Reference(number, "", 0, 0, ())
         return self._references[number]
 
@@ -356,24 +357,3 @@ def _kept_path(reference: Reference, keep: Keep) -> str:
 
 def _credited(place: Occurrence) -> tuple[int, int, int]:
     return bool(place.licence.strip()), bool(place.artist.strip()), bool(place.title.strip())
-
-
-def _reference(index: ReferenceIndex, reference_id: int) -> Reference | None:
-    """Return a reference as reports show it, or None where it is gone."""
-    found = index.reference(reference_id)
-    if found is None:
-        return None
-    record, occurrences = found
-    places = tuple(
-        Occurrence(
-            path=o.path,
-            artist=o.credits.artist,
-            title=o.credits.title,
-            licence=o.credits.licence,
-            source=o.credits.source,
-            caption=o.credits.caption,
-            extra=dict(o.credits.extra),
-        )
-        for o in occurrences
-    )
-    return Reference(record.id, record.sha256, record.width, record.height, places)

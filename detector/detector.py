@@ -244,34 +244,42 @@ class Detector:
         return max(MIN_P_VALUE, min(1.0, min(chances) * len(chances))) if chances else None
 
     def _match(self, candidate: Candidate, verified: Verified) -> Match | None:
-        found = self.index.reference(candidate.reference_id)
-        if found is None:
+        reference = reference_of(self.index, candidate.reference_id)
+        if reference is None:
             return None
-        record, occurrences = found
-        places = tuple(
-            Occurrence(
-                path=o.path,
-                artist=o.credits.artist,
-                title=o.credits.title,
-                licence=o.credits.licence,
-                source=o.credits.source,
-                caption=o.credits.caption,
-                extra=dict(o.credits.extra),
-            )
-            for o in occurrences
-        )
         level = self.scoring.level(verified.evidence)
         return Match(
             level=level,
             score=self.scoring.score(verified.evidence),
             evidence=verified.evidence,
             p_value=self._p_value(candidate, verified),
-            reference=Reference(record.id, record.sha256, record.width, record.height, places),
+            reference=reference,
             mirrored=verified.mirrored,
             query_region=verified.query_region,
             reference_region=verified.reference_region,
-            near_duplicates=self.index.near_duplicates(record.id) if level >= 2 else 0,
+            near_duplicates=self.index.near_duplicates(reference.id) if level >= 2 else 0,
         )
+
+
+def reference_of(index: ReferenceIndex, reference_id: int) -> Reference | None:
+    """Return a reference as findings show it, or None where it is gone."""
+    found = index.reference(reference_id)
+    if found is None:
+        return None
+    record, occurrences = found
+    places = tuple(
+        Occurrence(
+            path=o.path,
+            artist=o.credits.artist,
+            title=o.credits.title,
+            licence=o.credits.licence,
+            source=o.credits.source,
+            caption=o.credits.caption,
+            extra=dict(o.credits.extra),
+        )
+        for o in occurrences
+    )
+    return Reference(record.id, record.sha256, record.width, record.height, places)
 
 
 def unreadable(name: str, reason: str) -> ImageReport:

@@ -50,7 +50,8 @@ STRONG_PHASH = 6
 WEAK_PDQ = 60
 WEAK_PHASH = 10
 POSSIBLE_SCORE = 0.25
-"""Score from which a match is shown as possible (level 2): on the fitting pairs nine in ten of those are copies."""
+"""Score from which a match is shown as possible (level 2): of the fitting pairs from here to `min_score` a third
+are copies, the others mostly the same thing photographed anew."""
 
 WEAK_SCORE = 0.1
 
