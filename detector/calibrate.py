@@ -303,7 +303,10 @@ def _from_csv(source: Path, rows: csv.DictReader[str], detector: Detector) -> It
     missing = {"query", "reference", "label"} - set(rows.fieldnames or ())
     if missing:
         raise SourceError(source, f"lacks the column {', '.join(sorted(missing))}; it has {rows.fieldnames}")
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
+        number = rows.line_num  # empty lines give no row, and a quoted value may go over several
+        if not row["query"] or not row["reference"]:
+            raise SourceError(source, f"line {number} lacks a query or a reference")
         try:
             label = _label(row["label"])
             evidence = detector.evidence_for(source.parent / row["query"], row["reference"])

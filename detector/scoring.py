@@ -141,11 +141,15 @@ class ScoringModel:
             raise SourceError(
                 path, "has not one weight a feature. Make it anew: detector calibrate --pairs …"
             )
-        return cls(
-            Logistic(seen, float(values["bias"])),
-            Logistic(blind, float(values["blind_bias"])),
-            float(values["min_score"]),
-        )
+        bias, blind_bias, min_score = (float(values[key]) for key in ("bias", "blind_bias", "min_score"))
+        usable = all(0.0 <= w < math.inf for w in seen + blind) and 0.0 <= min_score <= 1.0
+        if not usable or not math.isfinite(bias + blind_bias):
+            raise SourceError(
+                path,
+                "has weights below 0, a bound outside 0–1, or no numbers. Make it anew: detector calibrate "
+                "--pairs …",
+            )
+        return cls(Logistic(seen, bias), Logistic(blind, blind_bias), min_score)
 
 
 def is_blind(evidence: Evidence) -> bool:
