@@ -600,6 +600,7 @@ def many(place: Path) -> Path:
 
 INTERRUPTING = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit it ignored
 from detector.commands.progress import Ticker
 
 real, number, at = Ticker.update, signal.Signals[sys.argv.pop(1)], int(sys.argv.pop(1))
