@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.keypoints import Features
+from index.keypoints import Features, agreement
 
 FloatArray = NDArray[np.float64]
 
@@ -115,8 +115,7 @@ def _ratios(
     # One spot often carries several features (angles, scales): they are no rivals of each other.
     away = places[few, :2] - places[few[:, :1], :2]
     rivals = np.where((away**2).sum(axis=2) > 0.015**2, near, np.float32(2.0))
-    second = np.maximum(rivals.min(axis=1), near[:, -1])
-    second = np.where(rivals.min(axis=1) < 2.0, rivals.min(axis=1), second)
+    second = rivals.min(axis=1)
     return few[:, 0].astype(np.int64), np.sqrt(near[:, 0] / np.maximum(second, 1e-9))
 
 
@@ -162,22 +161,14 @@ class _Alike:
 def _best_similarity(
     here: NDArray[np.float32], there: NDArray[np.float32], weight: NDArray[np.float64]
 ) -> FloatArray | None:
-    growth = np.clip(there[:, 2] - here[:, 2], -4.0, 4.0)
-    turn = there[:, 3] - here[:, 3]
-    scale = np.exp2(growth)
-    cosine, sine = np.cos(turn) * scale, np.sin(turn) * scale
-    dx = here[None, :, 0] - here[:, None, 0]
-    dy = here[None, :, 1] - here[:, None, 1]
-    off_x = cosine[:, None] * dx - sine[:, None] * dy + there[:, None, 0] - there[None, :, 0]
-    off_y = sine[:, None] * dx + cosine[:, None] * dy + there[:, None, 1] - there[None, :, 1]
-    agree = np.hypot(off_x, off_y) < 2.0 * TOLERANCE * np.clip(scale, 0.5, 3.0)[:, None]
-    agree &= np.abs(growth[None] - growth[:, None]) < 0.6
-    agree &= _apart(turn[None], turn[:, None]) < 0.4
+    agree = agreement(here, there)
     support = agree @ weight
     top = int(support.argmax())
     if int(agree[top].sum()) < 2:
         return None
-    c, s = float(cosine[top]), float(sine[top])
+    scale = float(np.exp2(np.clip(there[top, 2] - here[top, 2], -4.0, 4.0)))
+    turn = there[top, 3] - here[top, 3]
+    c, s = float(np.cos(turn)) * scale, float(np.sin(turn)) * scale
     x, y = float(here[top, 0]), float(here[top, 1])
     u, v = float(there[top, 0]), float(there[top, 1])
     return np.array([[c, -s, u - c * x + s * y], [s, c, v - s * x - c * y], [0.0, 0.0, 1.0]])
@@ -274,6 +265,12 @@ def chance_of(matches: int, inliers: int, *, references: int) -> float:
             break
     tests = 2.0 * MAX_HYPOTHESES * max(references, 1)
     return min(1.0, tail * tests)
+
+
+def area(polygon: FloatArray) -> float:
+    """Return the area of a polygon, (N, 2), corners in order."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2.0)
 
 
 def project(matrix: FloatArray, points: NDArray[Any]) -> FloatArray:

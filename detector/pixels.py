@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.geometry import FloatArray, is_plausible, project
+from detector.geometry import FloatArray, area, is_plausible, project
 
 SIDE = 256
 """Long side, in pixels, of the query's frame in which pixels are compared."""
@@ -137,8 +137,8 @@ def compare(
     return Comparison(
         query_region=np.clip(corners, 0.0, 1.0),
         reference_region=reference_corners,
-        coverage=_area(corners),
-        reference_coverage=_area(reference_corners),
+        coverage=area(corners),
+        reference_coverage=area(reference_corners),
         similarity=similarity,
         tiled_l2=worst,
         agreement=float((alike & mask).sum() / max(int(within.sum()), 1)),
@@ -315,11 +315,6 @@ def _largest_difference(alike: NDArray[np.bool_], structured: NDArray[np.bool_])
     if count < 2:
         return np.zeros(alike.shape, bool)
     return np.asarray(labels == int(stats[1:, cv2.CC_STAT_AREA].argmax()) + 1)
-
-
-def _area(polygon: FloatArray) -> float:
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2.0)
 
 
 def align_dense(query: NDArray[np.uint8], reference: NDArray[np.uint8]) -> FloatArray | None:

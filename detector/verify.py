@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector import pixels
-from detector.geometry import Alignment, FloatArray, align, project
+from detector.geometry import Alignment, FloatArray, align, area, project
 from detector.report import Evidence, Point
 from detector.scoring import WHOLE
 from index.catalog import ReferenceRecord
@@ -39,7 +39,6 @@ GOOD_AGREEMENT = 0.75
 
 MIN_DENSE_AGREEMENT = 0.5
 """Share of structured spots that must agree for a match without keypoints."""
-
 
 MAX_DENSE_PDQ = 90
 MAX_DENSE_PHASH = 14
@@ -257,8 +256,8 @@ def _without_pixels(
     there = np.clip(there / np.array(alignment.reference_frame), 0.0, 1.0)
     evidence = Evidence(
         **measured,
-        coverage=round(_area(here), 4),
-        reference_coverage=round(_area(there), 4),
+        coverage=round(area(here), 4),
+        reference_coverage=round(area(there), 4),
         verification="keypoints",
     )
     return Verified(evidence, mirrored, _polygon(here, mirrored), _polygon(there, False))
@@ -302,8 +301,3 @@ def _shown(picture: Picture, mirrored: bool) -> NDArray[np.uint8]:
 
 def _polygon(points: FloatArray, mirrored: bool) -> tuple[Point, ...]:
     return tuple((round(1.0 - x if mirrored else x, 4), round(y, 4)) for x, y in points.tolist())
-
-
-def _area(polygon: FloatArray) -> float:
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2.0)

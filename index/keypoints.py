@@ -290,7 +290,7 @@ def _votes_of_state(
         if int(mine.sum()) < MIN_PAIRS:
             continue
         here, there = features.places[feature[mine]], store.places(row[mine])
-        agree = _agreement(here, there)
+        agree = agreement(here, there)
         support = agree @ weight[mine]
         top = int(support.argmax())
         kept = agree[top]
@@ -301,8 +301,16 @@ def _votes_of_state(
     return found
 
 
-def _agreement(here: FloatArray, there: FloatArray) -> NDArray[np.bool_]:
-    """Which pairs agree with the similarity transformation that each single pair fixes: bool, (N, N)."""
+def agreement(here: FloatArray, there: FloatArray) -> NDArray[np.bool_]:
+    """Say which pairs agree with the similarity transformation that each single pair fixes.
+
+    Args:
+        here: float32, (N, 4): places (see `Features`) of each pair in one picture.
+        there: Likewise in the other.
+
+    Returns:
+        bool, (N, N): row i says which pairs lie where the transformation of pair i puts them.
+    """
     growth = there[:, 2] - here[:, 2]
     turn = there[:, 3] - here[:, 3]
     scale = np.exp2(np.clip(growth, -4.0, 4.0))
