@@ -45,6 +45,8 @@ __all__ = [
     "ScanSummary",
     "SourceError",
     "Tie",
+    "TrainOptions",
+    "TrainReport",
     "UnreadableImageError",
     "UsageError",
     "Verdict",
@@ -53,6 +55,7 @@ __all__ = [
     "build_index",
     "find_duplicates",
     "read_drop_list",
+    "train",
 ]
 
 
@@ -96,6 +99,7 @@ if TYPE_CHECKING:
     )
     from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, ScanSummary, Verdict
     from detector.scan import ScanReport
+    from detector.training import TrainOptions, TrainReport, train
     from index.build import BuildReport
     from index.errors import (
         DescriptorError,
@@ -135,6 +139,7 @@ else:
             "Verdict",
         ),
         "detector.scan": ("ScanReport",),
+        "detector.training": ("TrainOptions", "TrainReport", "train"),
         "index.build": ("BuildReport",),
         "index.errors": tuple(name for name in __all__ if name.endswith("Error")),
         "index.reference_index": ("ReferenceIndex",),

@@ -18,12 +18,11 @@ import numpy as np
 
 from index.catalog import OccurrenceRecord
 from index.credits import ColumnNames
-from index.descriptors import DEFAULT_DESCRIPTORS, Descriptor, Kind
+from index.descriptors import DEFAULT_DESCRIPTORS, BatchedDescriptor, DescriptorSpec, Kind
 from index.errors import UnreadableImageError, UsageError
 from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS
 from index.items import Rejected, Source, SourceItem
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
-from index.regions import windows_of
 from index.sources import open_source
 from index.workers import Described, Describer, describe_all, start
 
@@ -32,6 +31,9 @@ BATCH_SIZE = 256
 
 COMMIT_SECONDS = 20.0
 """A slower batch is committed after this long, whatever its size."""
+
+MODEL_OVERSAMPLING = 2
+"""Decoded pixels per pixel of a model's input: a JPEG of 512 pixels is decoded at 256 for an input of 128."""
 
 CHUNK = 8
 """Pictures handed to a worker at once."""
@@ -211,6 +213,31 @@ def _total(sources: Iterable[Source]) -> int | None:
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
+def _describe_batch(name: str, descriptor: BatchedDescriptor, results: Sequence[Described]) -> None:
+    """Fill in the rows of a neural descriptor: of the picture first, then of its windows."""
+    inputs = [result.inputs.pop(name) for result in results]
+    rows = iter(descriptor.describe_prepared([one for mine in inputs for one in mine]))
+    for result, mine in zip(results, inputs, strict=True):
+        result.rows[name] = np.concatenate([next(rows) for _ in mine])
+
+
+def _draft_side(specs: Iterable[DescriptorSpec], *, whole: bool) -> int:
+    """Return the long side, in pixels, that a JPEG must be decoded at for these descriptors.
+
+    Args:
+        specs: The index's.
+        whole: Whether more is made of the picture than their rows: thumbnails, or windows of it.
+    """
+    least = HASH_DRAFT_SIDE
+    for spec in specs:
+        if whole or spec.kind is Kind.LOCAL:
+            return DRAFT_SIDE
+        if spec.kind is Kind.UNIT:
+            sides = np.ravel(spec.preprocessing.get("size", DRAFT_SIDE))
+            least = max(least, MODEL_OVERSAMPLING * int(sides.max()))
+    return min(DRAFT_SIDE, least)
+
+
 class _Run:
     """One build: a window of items in the hands of workers, results taken in the sources' order."""
 
@@ -226,16 +253,16 @@ class _Run:
         self._total = total
         self._on_progress = on_progress
         self._descriptors = index.descriptors()
-        self._any_batched = any(descriptor.batched for descriptor in self._descriptors.values())
+        self._batched = {n: d for n, d in self._descriptors.items() if isinstance(d, BatchedDescriptor)}
         self._keep_thumbnails = index.info().thumbnails
-        only_hashes = all(spec.kind is Kind.BITS for spec in index.specs) and not self._keep_thumbnails
         self._known = index.digests()
         self._describer = Describer(
-            descriptors={name: d for name, d in self._descriptors.items() if not d.batched},
+            descriptors={n: d for n, d in self._descriptors.items() if n not in self._batched},
             known=self._known,
             thumbnails=self._keep_thumbnails,
-            keep_pixels=self._any_batched,
-            draft_side=HASH_DRAFT_SIDE if only_hashes else DRAFT_SIDE,
+            batched=self._batched,
+            regions=index.has_regions,
+            draft_side=_draft_side(index.specs, whole=self._keep_thumbnails or index.has_regions),
             max_pixels=options.max_pixels,
         )
         self.added = self.occurrences = self.unchanged = self.rejected = 0
@@ -309,9 +336,8 @@ class _Run:
     def _commit(self) -> None:
         self._describe_forgotten()
         fresh = [r for r in self._ready if r.picture is not None]
-        for name, descriptor in self._descriptors.items():
-            if descriptor.batched and fresh:
-                self._describe_batch(name, descriptor, fresh)
+        for name, descriptor in self._batched.items():
+            _describe_batch(name, descriptor, fresh)
         batch = [self._new_reference(result) for result in self._ready]
         self.added += self._index.add(batch)
         self.occurrences += len(batch)
@@ -330,15 +356,6 @@ class _Run:
                 self._ready.append(result)
             else:
                 self._reject_item(result.item, result.error)
-
-    def _describe_batch(self, name: str, descriptor: Descriptor, results: Sequence[Described]) -> None:
-        pictures = [result.picture for result in results if result.picture is not None]
-        for result, rows in zip(results, descriptor.describe(pictures), strict=True):
-            result.rows[name] = rows
-        if self._index.has_regions:
-            for result, picture in zip(results, pictures, strict=True):
-                parts = descriptor.describe(windows_of(picture))
-                result.rows[name] = np.concatenate([result.rows[name], *parts])
 
     @staticmethod
     def _new_reference(result: Described) -> NewReference:

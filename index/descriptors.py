@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DescriptorError
@@ -96,6 +97,17 @@ class Descriptor(Protocol):
         """The same for the pictures mirrored left to right, without new decoding where possible."""
 
 
+@runtime_checkable
+class BatchedDescriptor(Descriptor, Protocol):
+    """A descriptor with `batched` true: what is done to each picture alone can be done by other threads."""
+
+    def prepare(self, picture: Picture) -> NDArray[np.uint8]:
+        """Return a picture as the model takes it: uint8, (H, W, 3)."""
+
+    def describe_prepared(self, inputs: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        """Describe what `prepare` returned, like `describe`."""
+
+
 DEFAULT_DESCRIPTORS: tuple[str, ...] = ("pdq", "phash", "keypoints")
 
 
@@ -127,7 +139,7 @@ def create(name: str, *, device: str | None = None) -> Descriptor:
 
         return ClipDescriptor(name.removeprefix("clip:"), device=device)
     if name.startswith("sscd:"):
-        from index.neural import TorchScriptDescriptor
+        from index.torchscript import TorchScriptDescriptor
 
         return TorchScriptDescriptor(name.removeprefix("sscd:"), device=device)
     raise DescriptorError(

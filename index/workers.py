@@ -17,15 +17,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index import thumbnails
 from index.credits import NO_CREDITS, Credits
-from index.descriptors import Descriptor, Kind
+from index.descriptors import BatchedDescriptor, Descriptor, Kind
 from index.embedded import read_credits
 from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.items import SourceItem
 from index.keypoints import use_threads
+from index.regions import windows_of
 
 THREADED_LIBRARIES = ("torch", "faiss", "cv2")
 """Libraries with thread pools of their own, which a forked child would find without their threads."""
@@ -42,13 +44,16 @@ class Described:
     """What a worker hands back for one item: its picture described, or the error that says why not.
 
     Attributes:
-        picture: None where its digest was known already, or it cannot be read.
+        picture: Without its pixels; None where its digest was known already, or it cannot be read.
+        rows: By the name of a descriptor that sees one picture at a time.
+        inputs: By the name of one that sees batches: the picture as its model takes it, then its windows.
     """
 
     item: SourceItem
     sha256: str = ""
     picture: Picture | None = None
     rows: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     thumbnail: bytes | None = None
     credits: Credits = NO_CREDITS
     error: UnreadableImageError | None = None
@@ -63,7 +68,8 @@ class Describer:
         known: Digests that need no describing. A forked worker has them as they were when it started: what it
             describes twice, the index takes once.
         thumbnails: Make them.
-        keep_pixels: For the neural descriptors, which see whole batches later.
+        batched: The neural descriptors, which see whole batches later; pictures are prepared for them here.
+        regions: Prepare the windows of `index.regions` too.
         draft_side: See `index.images.read_image`.
         max_pixels: Likewise.
     """
@@ -71,7 +77,8 @@ class Describer:
     descriptors: dict[str, Descriptor]
     known: set[str]
     thumbnails: bool
-    keep_pixels: bool
+    batched: dict[str, BatchedDescriptor]
+    regions: bool
     draft_side: int
     max_pixels: int
 
@@ -101,8 +108,12 @@ class Describer:
             result.rows[name] = descriptor.describe([picture])[0]
         if self.thumbnails:
             result.thumbnail = thumbnails.encode(picture)
-        # Results wait for their batch: without a neural descriptor their pixels need not.
-        result.picture = picture if self.keep_pixels else replace(picture, pixels=_NO_PIXELS, _image=None)
+        if self.batched:
+            parts = [picture, *windows_of(picture)] if self.regions else [picture]
+            for name, model in self.batched.items():
+                result.inputs[name] = [model.prepare(part) for part in parts]
+        # Results wait for their batch, which needs no pixels but these.
+        result.picture = replace(picture, pixels=_NO_PIXELS, _image=None)
         return result
 
     def load_hash_libraries(self) -> None:
@@ -128,8 +139,8 @@ def can_fork() -> bool:
 
 
 def start(count: int, describer: Describer) -> Executor:
-    """Start workers for `describe_all`; processes unless pixels have to come back, which are dear to hand over."""
-    if count > 1 and not describer.keep_pixels and can_fork():
+    """Start workers for `describe_all`; processes unless models' inputs have to come back."""
+    if count > 1 and not describer.batched and can_fork():
         describer.load_hash_libraries()
         context = multiprocessing.get_context("fork")
         return ProcessPoolExecutor(count, context, _prepare_process, (describer,))

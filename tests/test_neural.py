@@ -17,7 +17,8 @@ import pytest
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError, WeightsError
 from index.images import Picture
-from index.neural import ClipDescriptor, TorchScriptDescriptor, weights_digest
+from index.neural import ClipDescriptor, weights_digest
+from index.torchscript import TorchScriptDescriptor
 from tests.conftest import TINY_TOWER, TOWER_SIDE, save_script
 from tests.conftest import save_clip_folder as save_folder
 
@@ -81,7 +82,8 @@ def rows(descriptor: Descriptor, pictures: list[Picture]) -> np.ndarray[Any, Any
 
 def test_importing_the_module_loads_neither_torch_nor_open_clip() -> None:
     code = (
-        "import sys, index.neural as n; n.ClipDescriptor('ViT-B-32/openai'); n.TorchScriptDescriptor('x.pt');"
+        "import sys, index.neural as n, index.torchscript as t;"
+        "n.ClipDescriptor('ViT-B-32/openai'); t.TorchScriptDescriptor('x.pt');"
         "sys.exit(bool({'torch', 'torchvision', 'open_clip', 'timm', 'transformers'} & set(sys.modules)))"
     )
     root = Path(__file__).resolve().parents[1]

@@ -1,0 +1,56 @@
+"""The log of a training: what was measured on held-out pictures, check by check."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Check:
+    """How well the tower tells held-out works, at some moment of the training.
+
+    Attributes:
+        step: Steps trained.
+        views: Views trained on.
+        seconds: Time trained.
+        loss: Contrastive loss, mean since the last check.
+        spread: Entropy term, mean since the last check.
+        recall: Share of edited held-out pictures whose own reference is the nearest.
+        average_precision: µAP of the same: one ranking over all queries.
+    """
+
+    step: int
+    views: int
+    seconds: float
+    loss: float
+    spread: float
+    recall: float
+    average_precision: float
+
+
+def read_log(path: Path) -> list[Check]:
+    """Read the checks of a training so far; none without a log."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Check(int(row["step"]), int(row["views"]), *(float(row[name]) for name in list(row)[2:]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_log(path: Path, checks: list[Check]) -> None:
+    """Write the checks, one row each, in place of what was there."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(Check.__dataclass_fields__))
+        writer.writeheader()
+        for check in checks:
+            row = asdict(check)
+            writer.writerow(
+                {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
+            )
+    os.replace(beside, path)
