@@ -21,6 +21,7 @@ from detector.reports.jsonl import JsonlWriter, read_findings
 from detector.rights import Policy, judge
 from index.errors import SourceError, UsageError
 from index.items import Rejected
+from index.neural import one_thread_here, threads_as_before
 from index.reference_index import ReferenceIndex
 from index.sources import iter_folder, locator_of
 from index.vectors import use_threads
@@ -227,7 +228,8 @@ def _reports(
     workers = options.workers or os.cpu_count() or 1
     window: deque[Future[list[ImageReport]]] = deque()
     with ExitStack() as stack:
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="scan", initializer=use_threads, initargs=(1,))
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="scan", initializer=_one_thread_here)
+        stack.callback(threads_as_before)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         while batch := list(itertools.islice(entries, options.batch_size)):
             window.append(pool.submit(_check_batch, detector, batch))
@@ -235,6 +237,11 @@ def _reports(
                 yield from window.popleft().result()
         while window:
             yield from window.popleft().result()
+
+
+def _one_thread_here() -> None:
+    use_threads(1)
+    one_thread_here()
 
 
 def _check_batch(detector: Detector, batch: list[Path | Rejected]) -> list[ImageReport]:

@@ -22,9 +22,10 @@ from index.descriptors import DEFAULT_DESCRIPTORS, BatchedDescriptor, Descriptor
 from index.errors import UnreadableImageError, UsageError
 from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS
 from index.items import Rejected, Source, SourceItem
+from index.neural import threads_as_before
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
 from index.sources import open_source
-from index.workers import Described, Describer, describe_all, start
+from index.workers import Described, Describer, describe_all, describe_batch, start
 
 BATCH_SIZE = 256
 """Pictures a commit: the most work that a kill can lose."""
@@ -213,14 +214,6 @@ def _total(sources: Iterable[Source]) -> int | None:
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
-def _describe_batch(name: str, descriptor: BatchedDescriptor, results: Sequence[Described]) -> None:
-    """Fill in the rows of a neural descriptor: of the picture first, then of its windows."""
-    inputs = [result.inputs.pop(name) for result in results]
-    rows = iter(descriptor.describe_prepared([one for mine in inputs for one in mine]))
-    for result, mine in zip(results, inputs, strict=True):
-        result.rows[name] = np.concatenate([next(rows) for _ in mine])
-
-
 def _draft_side(specs: Iterable[DescriptorSpec], *, whole: bool) -> int:
     """Return the long side, in pixels, that a JPEG must be decoded at for these descriptors.
 
@@ -291,6 +284,8 @@ class _Run:
                 pool.shutdown(wait=True, cancel_futures=True)
                 self._commit()
                 raise
+            finally:
+                threads_as_before()
         self._commit()
 
     def _chunks(self, items: Iterator[SourceItem | Rejected]) -> Iterator[list[SourceItem]]:
@@ -337,7 +332,7 @@ class _Run:
         self._describe_forgotten()
         fresh = [r for r in self._ready if r.picture is not None]
         for name, descriptor in self._batched.items():
-            _describe_batch(name, descriptor, fresh)
+            describe_batch(name, descriptor, fresh)
         batch = [self._new_reference(result) for result in self._ready]
         self.added += self._index.add(batch)
         self.occurrences += len(batch)

@@ -101,6 +101,10 @@ class Descriptor(Protocol):
 class BatchedDescriptor(Descriptor, Protocol):
     """A descriptor with `batched` true: what is done to each picture alone can be done by other threads."""
 
+    @property
+    def in_workers(self) -> bool:
+        """Whether worker threads should describe small batches each, rather than one thread large ones."""
+
     def prepare(self, picture: Picture) -> NDArray[np.uint8]:
         """Return a picture as the model takes it: uint8, (H, W, 3)."""
 
@@ -108,15 +112,15 @@ class BatchedDescriptor(Descriptor, Protocol):
         """Describe what `prepare` returned, like `describe`."""
 
 
-DEFAULT_DESCRIPTORS: tuple[str, ...] = ("pdq", "phash", "keypoints")
+DEFAULT_DESCRIPTORS: tuple[str, ...] = ("pdq", "phash", "keypoints", "clip:bundled")
 
 
 def create(name: str, *, device: str | None = None) -> Descriptor:
     """Make a descriptor from its name; loads no weights yet.
 
     Args:
-        name: ``pdq``, ``phash``, ``keypoints``, ``clip:MODEL/PRETRAINED``, ``clip:hf-hub:…``,
-            ``clip:local-dir:…`` or ``sscd:FILE``.
+        name: ``pdq``, ``phash``, ``keypoints``, ``clip:bundled``, ``clip:MODEL/PRETRAINED``,
+            ``clip:hf-hub:…``, ``clip:local-dir:…`` or ``sscd:FILE``.
         device: Where neural descriptors run (``cpu``, ``cuda``, ``cuda:1``, ``mps``); None chooses.
 
     Raises:
@@ -144,7 +148,7 @@ def create(name: str, *, device: str | None = None) -> Descriptor:
         return TorchScriptDescriptor(name.removeprefix("sscd:"), device=device)
     raise DescriptorError(
         name,
-        "unknown descriptor. Known: pdq, phash, keypoints, clip:MODEL/PRETRAINED, "
+        "unknown descriptor. Known: pdq, phash, keypoints, clip:bundled, clip:MODEL/PRETRAINED, "
         "clip:hf-hub:ORG/NAME, clip:local-dir:FOLDER, sscd:FILE.pt",
     )
 

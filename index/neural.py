@@ -10,15 +10,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import logging
 import re
+import sys
 import threading
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from PIL import Image
 
 from index.descriptors import DescriptorSpec, Kind
 from index.errors import DescriptorError, WeightsError
+from index.hub import cached_first, quiet_open_clip
 from index.images import WORKING_SIDE, Picture
 
 if TYPE_CHECKING:
@@ -44,12 +43,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """As github.com/facebookresearch/sscd-copy-detection, and most others, normalise their input."""
 
 BUNDLED = Path(__file__).parent / "weights" / "bundled"
-"""``clip:bundled``, in a version that ships it."""
+"""``clip:bundled``, a small tower trained for copy detection; its README.md says on what."""
 
 BACKGROUND = "background.npy"
 """Beside a tower's weights: rows of pictures that belong to no index, for `index.background`."""
-
-_HUB = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,11 @@ class NeuralDescriptor(ABC):
     """Batches, unit rows, mirrored rows; the two classes below load the tower."""
 
     batched = True
+
+    @property
+    def in_workers(self) -> bool:
+        """Whether many threads with a batch each beat one with large batches: on a CPU they do."""
+        return self._tower().device.type == "cpu"
 
     def __init__(self, name: str, device: str | None, batch_size: int) -> None:
         if batch_size < 1:
@@ -205,9 +207,9 @@ class ClipDescriptor(NeuralDescriptor):
             return model, transform, open_clip.get_model_config(source)
 
         try:
-            with _quiet_open_clip():
+            with quiet_open_clip():
                 on_hub = bool(tag) or source.startswith("hf-hub:")
-                model, transform, config = _cached_first(build) if on_hub else build()
+                model, transform, config = cached_first(build) if on_hub else build()
         except Exception as error:  # open_clip, torch, safetensors and the hub's client share no base class
             raise weights_error(self._name, "its weights could not be loaded", error, remedy) from error
 
@@ -250,7 +252,9 @@ class ClipDescriptor(NeuralDescriptor):
             folder = Path(source.removeprefix("local-dir:")).expanduser()
             needs = "It must hold open_clip_config.json and open_clip_model.safetensors."
             if folder == BUNDLED and not folder.exists():
-                raise weights_error(self._name, "is not included in this version")
+                raise weights_error(
+                    self._name, f"its folder {folder} is gone", None, "Install the package anew."
+                )
             if not (folder / "open_clip_config.json").is_file():
                 raise weights_error(self._name, f"no open_clip_config.json in {folder}", None, needs)
             return f"local-dir:{folder}", None, needs
@@ -292,6 +296,23 @@ def _fast(model: Any, device: torch.device) -> Any:
     return model
 
 
+def one_thread_here() -> None:
+    """Keep torch's work for calls from this thread in this thread, where torch is loaded: workers are many enough."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def threads_as_before() -> None:
+    """Give threads that start from now on as many threads of torch as the calling one has."""
+    if "torch" in sys.modules:
+        import torch
+
+        # `set_num_threads` works on the calling thread, and on every thread that asks torch for the first time later.
+        torch.set_num_threads(torch.get_num_threads())
+
+
 def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over named tensors: names, shapes and values, in the order of the names.
 
@@ -328,43 +349,6 @@ def choose_device(name: str, asked: str | None) -> torch.device:
     if asked is not None and asked not in there + cards:
         raise DescriptorError(name, f"no device {asked} on this computer. It has {', '.join(there + cards)}")
     return torch.device(asked or there[0])
-
-
-@contextmanager
-def _quiet_open_clip() -> Iterator[None]:
-    """Keep open_clip's chatter off the terminal; an application that has set up logging still gets it."""
-    root, silent = logging.getLogger(), logging.NullHandler()
-    root.addHandler(silent)  # without any handler, logging.info() would install one on stderr for good
-    try:
-        with warnings.catch_warnings():
-            # Left after force_quick_gelu: roberta-ViT-B-32, which has it though its one tag does not say so.
-            warnings.filterwarnings("ignore", "QuickGELU mismatch", UserWarning)
-            yield
-    finally:
-        root.removeHandler(silent)
-
-
-def _cached_first(build: Callable[[], Any]) -> Any:
-    """Build from the hub's cache without asking the network; where that fails and there is one, with it.
-
-    The hub's client asks for a newer file even when it has one, and without a network tries each for 24 s.
-    """
-    from huggingface_hub import constants, get_session
-    from open_clip import pretrained as hub
-
-    with _HUB:
-        online = hub.hf_hub_download
-        hub.hf_hub_download = partial(online, local_files_only=True)
-        try:
-            return build()
-        except Exception as error:  # as in ClipDescriptor._load
-            try:
-                get_session().head(constants.ENDPOINT, timeout=10)
-            except Exception:  # requests' or httpx's, by the client's version
-                raise error from None
-        finally:
-            hub.hf_hub_download = online
-    return build()
 
 
 def weights_error(name: str, text: str, cause: object = None, remedy: str = "") -> WeightsError:

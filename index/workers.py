@@ -12,6 +12,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +28,7 @@ from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.items import SourceItem
 from index.keypoints import use_threads
+from index.neural import one_thread_here
 from index.regions import windows_of
 
 THREADED_LIBRARIES = ("torch", "faiss", "cv2")
@@ -128,7 +130,20 @@ class Describer:
 def describe_all(items: list[SourceItem]) -> list[Described]:
     """Describe items, in a worker that `start` made."""
     describer: Describer = _mine.describer
-    return [describer.describe(item) for item in items]
+    results = [describer.describe(item) for item in items]
+    for name, model in describer.batched.items():
+        if model.in_workers:
+            describe_batch(name, model, results)
+    return results
+
+
+def describe_batch(name: str, model: BatchedDescriptor, results: Sequence[Described]) -> None:
+    """Turn the inputs of a neural descriptor into rows: of the picture first, then of its windows."""
+    fresh = [result for result in results if name in result.inputs]
+    inputs = [result.inputs.pop(name) for result in fresh]
+    rows = iter(model.describe_prepared([one for mine in inputs for one in mine]))
+    for result, mine in zip(fresh, inputs, strict=True):
+        result.rows[name] = np.concatenate([next(rows) for _ in mine])
 
 
 def can_fork() -> bool:
@@ -149,6 +164,7 @@ def start(count: int, describer: Describer) -> Executor:
 
 def _prepare(describer: Describer) -> None:
     _mine.describer = describer
+    one_thread_here()
     if any(descriptor.spec.kind is Kind.LOCAL for descriptor in describer.descriptors.values()):
         use_threads(1)
 

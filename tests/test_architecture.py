@@ -29,8 +29,8 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog containers credits descriptors duplicates embedded errors folders
-        images items keypoints lists migrations milvus neural perceptual reference_index regions shards sources tables
-        thumbnails torchscript vectors workers
+        hub images items keypoints lists migrations milvus neural perceptual reference_index regions shards sources
+        tables thumbnails torchscript vectors workers
         """,
     "detector": """
         __init__ __main__ audit calibrate cli clusters detail detector distributed duplicates geometry guard
@@ -68,10 +68,10 @@ OWNERS: dict[str, set[str]] = {
         "detector/audit.py",
     },
     "torchvision": set(),
-    "open_clip": {"index/neural.py", "detector/training/*"},
+    "open_clip": {"index/neural.py", "index/hub.py", "detector/training/*"},
     "timm": {"detector/training/*"},
     "safetensors": {"detector/training/*"},
-    "huggingface_hub": {"index/neural.py"},
+    "huggingface_hub": {"index/hub.py"},
     "diffusers": {"detector/guard.py", "detector/audit.py"},
     "transformers": {"detector/audit.py"},
     "accelerate": {"detector/audit.py"},

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError, WeightsError
-from index.images import Picture
+from index.images import Picture, read_image
 from index.neural import ClipDescriptor, weights_digest
 from index.torchscript import TorchScriptDescriptor
 from tests.conftest import TINY_TOWER, TOWER_SIDE, save_script
@@ -372,7 +373,6 @@ def test_missing_places_say_what_is_missing(tmp_path: Path, named: str) -> None:
         (f"clip:local-dir:{half}", "must hold open_clip_config.json and open_clip_model.safetensors"),
         (f"clip:{named}/{tmp_path / 'gone.pt'}", "there is no checkpoint file"),
         (f"clip:{named}/gone.safetensors", "there is no checkpoint file"),
-        ("clip:bundled", "is not included in this version"),
         (f"sscd:{tmp_path / 'gone.pt'}", "there is no file"),
     ):
         with pytest.raises(WeightsError) as caught:
@@ -380,6 +380,45 @@ def test_missing_places_say_what_is_missing(tmp_path: Path, named: str) -> None:
         assert words in str(caught.value)
         assert "--descriptors pdq,phash,keypoints" in str(caught.value)
         assert caught.value.descriptor == name
+
+
+def test_a_package_without_its_tower_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.neural.BUNDLED", tmp_path / "gone")
+    with pytest.raises(
+        WeightsError, match=r"is gone.*Install the package anew.*--descriptors pdq,phash,keypoints"
+    ):
+        create("clip:bundled").describe([picture(1)])
+
+
+def test_the_bundled_tower_tells_a_copy_from_other_pictures(artworks: Path) -> None:
+    paths = sorted(artworks.glob("*.jpg"))[:12]
+    pictures = [read_image(path) for path in paths]
+    copies = []
+    for path in paths:
+        with Image.open(path) as opened:
+            small = opened.convert("L").convert("RGB").resize((opened.width // 3, opened.height // 3))
+        copies.append(read_image(small))
+    tower = create("clip:bundled")
+    rows, again = (np.concatenate(tower.describe(some)) for some in (pictures, copies))
+    assert (rows @ again.T).argmax(axis=0).tolist() == list(range(12))
+    assert np.allclose(
+        np.concatenate(tower.describe_mirrored([p.mirrored() for p in pictures])), rows, atol=1e-5
+    )
+
+
+def test_folded_normalisation_changes_no_row(artworks: Path) -> None:
+    import open_clip
+
+    from index.neural import BUNDLED
+
+    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{BUNDLED}")
+    path = sorted(artworks.glob("*.jpg"))[0]
+    picture_ = read_image(path)
+    with torch.inference_mode():
+        plain = torch.nn.functional.normalize(
+            model.eval().encode_image(transform(picture_.to_pil())[None])
+        ).numpy()
+    assert np.allclose(create("clip:bundled").describe([picture_])[0], plain, atol=1e-5)
 
 
 def test_files_that_are_not_torchscript_are_weights_errors(state: dict[str, Any], tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def build(
         typer.Option(
             "--descriptors",
             metavar="NAMES",
-            help="With commas between: pdq, phash, keypoints (these three if left out), "
+            help="With commas between: pdq, phash, keypoints, clip:bundled (these four if left out), "
             "clip:MODEL/PRETRAINED, clip:hf-hub:ORG/NAME, clip:local-dir:FOLDER, sscd:FILE.pt. "
             "They cannot be changed later.",
             show_default=False,

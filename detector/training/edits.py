@@ -33,10 +33,10 @@ from detector.training.geometry import (
     windows,
 )
 
-WHOLE, CROP = 0.45, 0.25
+WHOLE, CROP = 0.38, 0.32
 """Shares of views that show the whole picture and a crop of it; the rest have a part pasted into another picture."""
 
-PLAIN = 0.35
+PLAIN = 0.25
 """Share of views whose colours and texture stay as they are, and of the others the share whose frame does."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -79,6 +79,9 @@ class Editor:
     def references(self, draws: Draws, pictures: Tensor, works: Tensor, size: int) -> Tensor:
         """Return the works as an index would see them: (N, 3, H, H) → (N, 3, size, size)."""
         views = look(pictures, places(works, size))
+        other = draws.some(len(views), 0.25)
+        if len(other):
+            views[other] = self._recoloured(draws, views[other], pictures)
         softer = draws.some(len(views), 0.15)
         if len(softer):
             views[softer] = _resampled(views[softer], draws.number(0.6, 0.9))
@@ -137,7 +140,7 @@ class Editor:
         images = torch.lerp(background, view, mask)
         share = (1.0 - mask).mean(dim=(1, 2, 3)) * shows_host
 
-        through_it = draws.some(count, 0.05)
+        through_it = draws.some(count, 0.08)
         if len(through_it):
             weight = draws.uniform((len(through_it), 1, 1, 1), 0.15, 0.42)
             images[through_it] = torch.lerp(images[through_it], scene[through_it], weight)
@@ -149,14 +152,14 @@ class Editor:
         count = len(whole)
         turned = draws.uniform(count)
         angle = draws.uniform(count, -18.0, 18.0) * (turned < 0.35)
-        angle = torch.where(turned > 0.90, draws.uniform(count, -65.0, 65.0), angle)
+        angle = torch.where(turned > 0.82, draws.uniform(count, -65.0, 65.0), angle)
         angle = torch.where(turned > 0.97, 90.0 * draws.uniform(count, 1.0, 4.0).floor(), angle)
         shear = draws.uniform(count, -0.3, 0.3) * draws.chance(count, 0.15)
         tilt = draws.uniform((count, 2), -0.25, 0.25) * draws.chance(count, 0.12).unsqueeze(1)
-        turn = turns(degrees(angle * ~(pasted & (turned < 0.9))), shear, tilt)
+        turn = turns(degrees(angle * ~(pasted & (turned < 0.82))), shear, tilt)
         # A part that is pasted covers this share of the view; a whole picture may leave a frame round it.
-        area = torch.where(pasted, draws.uniform(count, 0.12, 0.95), draws.uniform(count, 0.3, 1.0))
-        smaller = pasted | (whole & draws.chance(count, 0.4))
+        area = torch.where(pasted, draws.uniform(count, 0.12, 0.95), draws.uniform(count, 0.18, 1.0))
+        smaller = pasted | (whole & draws.chance(count, 0.55))
         half = torch.where(smaller, area, torch.ones_like(area)).sqrt().unsqueeze(1)
         half = half * torch.exp(draws.uniform((count, 2), -0.2, 0.2) * pasted.unsqueeze(1))
         half = half.clamp(max=1.0)
@@ -174,19 +177,19 @@ class Editor:
                 draws.chance(count, share).view(-1, 1, 1, 1), drawn, torch.full_like(drawn, neutral)
             )
 
-        images = images * one(0.55, 1.5, 0.5)
+        images = images * one(0.5, 1.6, 0.6)
         images = images.clamp(0, 1) ** one(0.5, 1.8, 0.25)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * one(0.5, 1.7, 0.45) + mean
         grey = _grey(images)
         saturation = one(0.2, 2.0, 0.45)
-        saturation = saturation * (1.0 - 1.0 * draws.chance(count, 0.12).view(-1, 1, 1, 1))
+        saturation = saturation * ~draws.chance(count, 0.22).view(-1, 1, 1, 1)
         images = grey + (images - grey) * saturation
-        mixed = draws.some(count, 0.15)
+        mixed = draws.some(count, 0.3)
         if len(mixed):
-            mixing = torch.eye(3, device=draws.device) + draws.normal((len(mixed), 3, 3)) * 0.2
+            mixing = torch.eye(3, device=draws.device) + draws.normal((len(mixed), 3, 3)) * 0.3
             images[mixed] = torch.einsum("nij,njhw->nihw", mixing, images[mixed])
-        transferred = draws.some(count, 0.1)
+        transferred = draws.some(count, 0.12)
         if len(transferred):
             other = pictures[(transferred + 1) % count]
             spread, middle = torch.std_mean(other, dim=(2, 3), keepdim=True)
@@ -206,7 +209,7 @@ class Editor:
     def _covered(self, draws: Draws, images: Tensor) -> Tensor:
         """Text, faces, stripes and patches over it; patches of its own surroundings, as when an object is removed."""
         size = images.shape[-1]
-        chosen = draws.some(len(images), 0.3)
+        chosen = draws.some(len(images), 0.4)
         if len(chosen):
             count = len(chosen)
             which = draws.uniform(count, 0, len(self.overlays)).long()
@@ -216,7 +219,7 @@ class Editor:
             seen = F.grid_sample(layer, points, padding_mode="zeros", align_corners=False)
             weight = seen[:, 3:] * draws.uniform((count, 1, 1, 1), 0.4, 1.4).clamp(max=1.0)
             images[chosen] = torch.lerp(images[chosen], seen[:, :3], weight)
-        for share in (0.2, 0.08):
+        for share in (0.25, 0.12):
             chosen = draws.some(len(images), share)
             if not len(chosen):
                 continue

@@ -39,7 +39,7 @@ WARM_UP = 0.03
 LEAST_RATE = 0.02
 """Share of the learning rate that is left at the end of the cosine."""
 
-LARGE_FROM = 0.8
+LARGE_FROM = 0.6
 """Share of the training done on small views; the rest is on views of the tower's own side."""
 
 SMALL = 0.75
@@ -280,8 +280,7 @@ class Trainer:
     def rows(self, pictures: Tensor, tower: torch.nn.Module | None = None) -> Tensor:
         """Return the averaged tower's rows for pictures (N, 3, S, S), 0–1, not of unit length."""
         model = (tower or self.average).eval()
-        with self._precision():
-            return torch.cat([model(part).float() for part in torch.split(pictures, CHECK_BATCH)])
+        return torch.cat([model(part) for part in torch.split(pictures, CHECK_BATCH)])
 
     def held_out_views(self) -> tuple[Tensor, Tensor]:
         """Return held-out references and three edited views of each, in turns: (N, …), (3 N, …)."""

@@ -33,8 +33,9 @@ def model_config(trunk: str = TRUNK, *, width: int = WIDTH, side: int = INPUT_SI
             "vision_cfg": {
                 "timm_model_name": trunk,
                 "timm_model_pretrained": False,
+                # Of mean and maximum: the maximum finds a part in a whole, as generalised means do (SSCD takes 3).
                 # The network's own classifier is the projection: it has the bias that whitening needs.
-                "timm_pool": "avg",
+                "timm_pool": "avgmax",
                 "timm_proj": "",
                 "image_size": side,
             },

@@ -23,6 +23,8 @@ DISTRIBUTIONS = (
     "imagededup",
     "augly",
     "torch",
+    "open_clip_torch",
+    "timm",
 )
 
 

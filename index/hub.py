@@ -1,0 +1,50 @@
+"""open_clip and the Hugging Face hub, kept quiet, and asked for the network only where the cache lacks something."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+_HUB = threading.Lock()
+
+
+@contextmanager
+def quiet_open_clip() -> Iterator[None]:
+    """Keep open_clip's chatter off the terminal; an application that has set up logging still gets it."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)  # without any handler, logging.info() would install one on stderr for good
+    try:
+        with warnings.catch_warnings():
+            # Left after force_quick_gelu: roberta-ViT-B-32, which has it though its one tag does not say so.
+            warnings.filterwarnings("ignore", "QuickGELU mismatch", UserWarning)
+            yield
+    finally:
+        root.removeHandler(silent)
+
+
+def cached_first(build: Callable[[], Any]) -> Any:
+    """Build from the hub's cache without asking the network; where that fails and there is one, with it.
+
+    The hub's client asks for a newer file even when it has one, and without a network tries each for 24 s.
+    """
+    from huggingface_hub import constants, get_session
+    from open_clip import pretrained as hub
+
+    with _HUB:
+        online = hub.hf_hub_download
+        hub.hf_hub_download = partial(online, local_files_only=True)
+        try:
+            return build()
+        except Exception as error:  # as in ClipDescriptor._load
+            try:
+                get_session().head(constants.ENDPOINT, timeout=10)
+            except Exception:  # requests' or httpx's, by the client's version
+                raise error from None
+        finally:
+            hub.hf_hub_download = online
+    return build()
