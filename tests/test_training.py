@@ -288,7 +288,7 @@ def test_a_tower_is_trained_further_from_its_folder(small: Path, tmp_path: Path)
 
 
 def test_values_out_of_range_are_refused() -> None:
-    for wrong in ({"minutes": 0.0}, {"steps": 0}, {"batch": 2}, {"procedural": 1.0}):
+    for wrong in ({"minutes": 0.0}, {"steps": 0}, {"batch": 2}, {"procedural": 1.0}, {"rate": 0.0}):
         with pytest.raises(UsageError):
             TrainOptions(**wrong)  # type: ignore[arg-type]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from detector.training.finish import finish
 from detector.training.log import Check
 from detector.training.loop import CHECKPOINT, Trainer
-from detector.training.options import TrainOptions
+from detector.training.options import RATE_FROM_NOTHING, RATE_FURTHER, TrainOptions
 from detector.training.overlays import overlays
 from detector.training.pictures import read_pictures
 from detector.training.report import TrainReport
@@ -35,11 +36,13 @@ def train_in(
         raise UsageError(f"{folder}: is a file. Name a folder for the tower.")
     if not images:
         raise UsageError("no pictures were named. Name folders, lists or shards with --images")
-    folder.mkdir(parents=True, exist_ok=True)
     say: Progress = on_progress or (lambda what, how_far, word: None)
 
     tower = _begin(init, options)
     pictures = read_pictures(images, progress=lambda count: say("read", float(count), ""))
+    if options.rate is None:
+        options = replace(options, rate=RATE_FROM_NOTHING if init is None else RATE_FURTHER)
+    folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(tower, pictures, overlays=overlays(options.seed), options=options, folder=folder)
     last: list[Check] = []
 

@@ -24,7 +24,7 @@ from detector.training.draws import Draws
 from detector.training.edits import Editor
 from detector.training.log import Check, read_log, write_log
 from detector.training.objective import ENTROPY, UNIQUE, Memory, contrastive, entropy, labels
-from detector.training.options import TrainOptions
+from detector.training.options import RATE_FROM_NOTHING, TrainOptions
 from detector.training.pictures import TrainingSet
 from detector.training.procedural import procedural
 from detector.training.tower import Tower
@@ -100,7 +100,8 @@ class Trainer:
         decayed = [p for p in tower.parameters() if p.ndim > 1]
         plain = [p for p in tower.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": options.decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=options.rate)
+        self._top_rate = options.rate or RATE_FROM_NOTHING
+        self.optimizer = torch.optim.AdamW(groups, lr=self._top_rate)
         width = tower.config["model_cfg"]["embed_dim"]
         empty = torch.zeros(options.memory, width, device=self.device)
         self.memory = Memory(empty, torch.full((options.memory,), UNIQUE, device=self.device))
@@ -169,9 +170,9 @@ class Trainer:
     def _rate(self) -> float:
         done = self.share
         if done < WARM_UP:
-            return self.options.rate * (done + 1e-3) / WARM_UP
+            return self._top_rate * (done + 1e-3) / WARM_UP
         wave = 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
-        return self.options.rate * (LEAST_RATE + (1 - LEAST_RATE) * wave)
+        return self._top_rate * (LEAST_RATE + (1 - LEAST_RATE) * wave)
 
     def _batch(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Pictures float32 (N, 3, SIDE, SIDE), some of them procedural, and their groups."""

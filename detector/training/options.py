@@ -7,6 +7,10 @@ from typing import Any
 
 from index.errors import UsageError
 
+RATE_FROM_NOTHING = 1.5e-3
+RATE_FURTHER = 4e-4
+"""A tower that knows its trade forgets some of it at a higher rate."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -16,7 +20,7 @@ class TrainOptions:
         minutes: Length, pauses not counted; the schedule fits it.
         steps: Length in steps instead.
         batch: Works a step; each gives three views.
-        rate: Highest learning rate.
+        rate: Highest learning rate; None takes `RATE_FROM_NOTHING` for random weights, else `RATE_FURTHER`.
         decay: Weight decay (AdamW).
         averaging: Decay of the running average of the weights, which is what is saved.
         memory: Past references kept as negatives.
@@ -30,7 +34,7 @@ class TrainOptions:
     minutes: float = 30.0
     steps: int | None = None
     batch: int = 112
-    rate: float = 2e-3
+    rate: float | None = None
     decay: float = 0.05
     averaging: float = 0.998
     memory: int = 8192
@@ -48,6 +52,8 @@ class TrainOptions:
         """
         if self.minutes <= 0 or (self.steps is not None and self.steps < 1):
             raise UsageError("--minutes and --steps must be above 0")
+        if self.rate is not None and not 0 < self.rate < 1:
+            raise UsageError(f"--rate is {self.rate}; it must lie between 0 and 1")
         if self.batch < 8:
             raise UsageError(f"--batch is {self.batch}; telling works apart needs 8 or more at a time")
         if not 0 <= self.procedural < 1:
