@@ -46,17 +46,23 @@ class System:
         name: As in tables.
         descriptor: What describes.
         background: Taken off the similarities, where given.
+        like: A system before this one with the same rows, which are not made twice.
         references: One row a reference: signs for bit strings, so that a product ranks by Hamming distance.
         whole: Best similarity to each reference, whole query and mirrored, query by query.
-        windows: The same with the windows of the query.
+        windows: The same with the windows of the query, where `_with_windows`; else as `whole`.
+        rows: Of the last batch: whole query and mirrored.
+        parts: Of the last batch: the windows, and those mirrored.
     """
 
     name: str
     descriptor: Descriptor
     background: Background | None = None
+    like: System | None = None
     references: Rows = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     whole: list[Rows] = field(default_factory=list)
     windows: list[Rows] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
+    parts: list[Rows] = field(default_factory=list)
 
 
 def run(options: Options) -> Result:
@@ -64,13 +70,17 @@ def run(options: Options) -> Result:
     works = works_of(options.data)
     halves = halve(works, seed=options.seed)
     result = Result("embedding", pictures=len(works))
-    positives, unrelated = (2 * len(EDITS), 60) if options.quick else (40 * len(EDITS), 1000)
+    positives, unrelated = (2 * len(EDITS), 60) if options.quick else (40 * len(EDITS), 800)
     systems = _systems(options)
     names = [work.path.name for work in halves.references]
     originals = [read_image(work.path) for work in halves.references]
     for system in systems:
         progress(f"embedding: references with {system.name}")
-        system.references = np.concatenate([_signed(system, rows) for rows in _described(system, originals)])
+        system.references = (
+            system.like.references
+            if system.like is not None
+            else np.concatenate([_signed(system, rows) for rows in _described(system, originals)])
+        )
     queries: list[Query] = []
     progress(f"embedding: {positives} edits, {unrelated} unrelated")
     made = queries_of(halves, positives=positives, unrelated=unrelated, seed=options.seed)
@@ -78,7 +88,7 @@ def run(options: Options) -> Result:
         pictures = [read_image(encoded(image), locator=query.name) for query, image in batch]
         queries += [query for query, _ in batch]
         for system in systems:
-            _search(system, pictures)
+            _search(system, pictures, [query for query, _ in batch])
         if len(queries) % (8 * BATCH) == 0:
             progress(f"embedding: {len(queries)} queries")
     _ranking(result, systems, queries, names, options)
@@ -93,8 +103,8 @@ def _systems(options: Options) -> list[System]:
         System("pHash", create("phash")),
         System("PDQ", create("pdq")),
         System(UNTRAINED, create(f"clip:local-dir:{untrained}")),
-        System(OURS, create(OURS)),
-        System(NORMALISED, create(OURS), read_background(BUNDLED / BACKGROUND)),
+        ours := System(OURS, create(OURS)),
+        System(NORMALISED, ours.descriptor, read_background(BUNDLED / BACKGROUND), ours),
     ]
     for name in ON_DISK:
         if _cached(name):
@@ -147,16 +157,36 @@ def _signed(system: System, rows: Rows) -> Rows:
     return rows
 
 
-def _search(system: System, pictures: Sequence[Picture]) -> None:
-    both = [
-        [_signed(system, rows) for rows in _described(system, pictures, mirrored=m)] for m in (False, True)
-    ]
-    for number, picture in enumerate(pictures):
-        whole = _best(system, np.concatenate([both[0][number], both[1][number]]))
-        system.whole.append(whole)
-        parts = windows_of(picture)
-        rows = [_signed(system, r) for m in (False, True) for r in _described(system, parts, mirrored=m)]
-        system.windows.append(np.maximum(whole, _best(system, np.concatenate(rows))))
+def _with_windows(query: Query) -> bool:
+    """Parts are looked for with windows, and so every second picture without a reference too."""
+    return query.group in (*PART_GROUPS, PHOTOGRAPHS) or (
+        query.group in NEGATIVES and query.name[-5] in "02468"
+    )
+
+
+def _search(system: System, pictures: Sequence[Picture], queries: Sequence[Query]) -> None:
+    if system.like is None:
+        system.rows = _both_ways(system, pictures)
+        searched = [n for n, query in enumerate(queries) if _with_windows(query)]
+        cut = [windows_of(pictures[n]) for n in searched]
+        rows = iter(_both_ways(system, [part for parts in cut for part in parts]))
+        system.parts = [np.zeros((0, system.rows[0].shape[1]), np.float32)] * len(pictures)
+        for number, parts in zip(searched, cut, strict=True):
+            system.parts[number] = np.concatenate([next(rows) for _ in parts])
+    else:
+        system.rows, system.parts = system.like.rows, system.like.parts
+    for whole, parts_of_it in zip(system.rows, system.parts, strict=True):
+        best = _best(system, whole)
+        system.whole.append(best)
+        system.windows.append(np.maximum(best, _best(system, parts_of_it)) if len(parts_of_it) else best)
+
+
+def _both_ways(system: System, pictures: Sequence[Picture]) -> list[Rows]:
+    """Rows of each picture and of its mirror image, float32, (2, width) each."""
+    if not pictures:
+        return []
+    ways = [_described(system, pictures, mirrored=mirrored) for mirrored in (False, True)]
+    return [_signed(system, np.concatenate(both)) for both in zip(*ways, strict=True)]
 
 
 def _best(system: System, rows: Rows) -> Rows:
@@ -185,7 +215,7 @@ def _ranking(
     options: Options,
 ) -> None:
     """µAP by group; whole pictures searched whole, parts with windows."""
-    negatives = [n for n, query in enumerate(queries) if query.group in NEGATIVES]
+    negatives = [n for n, query in enumerate(queries) if query.group in NEGATIVES and _with_windows(query)]
     chosen: dict[str, tuple[tuple[str, ...], Callable[[System], list[Rows]]]] = {
         "whole-picture edits": (WHOLE_GROUPS, lambda system: system.whole),
         **{group: ((group,), lambda system: system.whole) for group in WHOLE_GROUPS},
