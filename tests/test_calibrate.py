@@ -364,7 +364,7 @@ def test_command_measures_an_index_against_itself_and_stores_it(own_index: Path)
     code, out, _ = run("--index", own_index, "--json")
     assert code == 0
     said = json.loads(out)
-    assert set(said) == {"pdq", "phash"}
+    assert set(said) == {"pdq", "phash", "clip:bundled"}
     with ReferenceIndex.open(own_index) as opened:
         assert {name: null.to_dict() for name, null in opened.calibration().items()} == said
     code, out, _ = run("--index", own_index)
@@ -515,7 +515,7 @@ def test_a_gallery_too_small_has_no_distribution() -> None:
 
 def test_built_index_gives_unrelated_pictures_large_p_values(detector: Detector, generated: Path) -> None:
     found = detector.index.calibration()
-    assert set(found) == {"pdq", "phash"}
+    assert set(found) == {"pdq", "phash", "clip:bundled"}
     unrelated = [detector.check(generated / name) for name in OTHERS]
     assert all(match.p_value is None or match.p_value > 1e-3 for r in unrelated for match in r.matches)
     copy = detector.check(generated / "0011.jpg")

@@ -294,7 +294,7 @@ def canonical_values(artworks: Path) -> dict[str, Any]:
             "phash": rows["phash"][0].tobytes().hex(),
             "keypoints": len(rows["keypoints"]),
             "largest_keypoints": [row.tobytes().hex() for row in strongest],
-            "clip:bundled": [round(float(value), 4) for value in rows["clip:bundled"][0]],
+            "clip:bundled": rows["clip:bundled"][0].astype("<f2").tobytes().hex(),
         }
     return values
 
@@ -313,7 +313,10 @@ def test_rows_are_what_they_always_were(artworks: Path) -> None:
             bits = [np.frombuffer(bytes.fromhex(v[name][hashed]), np.uint8) for v in (found, frozen)]
             assert distance(*bits) <= tolerance, (name, hashed)
         assert abs(found[name]["keypoints"] - expected["keypoints"]) <= 0.02 * expected["keypoints"] + 1
-        towers = [np.array(v["clip:bundled"]) for v in (found[name], expected)]
+        towers = [
+            np.frombuffer(bytes.fromhex(v["clip:bundled"]), "<f2").astype(np.float32)
+            for v in (found[name], expected)
+        ]
         assert float(towers[0] @ towers[1]) > 0.999, name
         rows = [
             np.frombuffer(bytes.fromhex("".join(v["largest_keypoints"])), np.uint8).reshape(-1, ROW_BYTES)

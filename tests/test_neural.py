@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,8 +311,8 @@ def test_float16_that_overflows_is_done_again_in_float32(folder: Path) -> None:
 
 def test_a_flat_picture_gets_a_unit_row_even_where_the_model_gives_zeros(tmp_path: Path) -> None:
     descriptor = TorchScriptDescriptor(str(save_script(tmp_path / "m.pt", bias=False)), input_side=16)
-    tower = descriptor._tower()
-    zeros = descriptor._rows(tower, torch.zeros((2, 3, 16, 16)))
+    tower = replace(descriptor._tower(), encode=lambda inputs: torch.zeros(len(inputs), 16))
+    zeros = descriptor._rows(tower, np.zeros((2, 16, 16, 3), np.uint8), mirrored=False)
     assert [row.tolist() for row in zeros] == [[[1.0] + [0.0] * 15]] * 2
 
 

@@ -31,6 +31,8 @@ from index.images import read_image
 from index.items import Rejected
 from index.reference_index import MANIFEST, NewReference, ReferenceIndex
 
+DESCRIPTORS = ("pdq", "phash", "keypoints")
+
 ROOT = Path(__file__).resolve().parents[1]
 FROZEN = Path(__file__).parent / "data" / "index-v1"
 NAMES = ("botanical-1.jpg", "city-2.jpg", "line-art-1.png", "woodcut-1.jpg")
@@ -39,7 +41,7 @@ ARTIST = "Zebulon Quixworth-Ampersand"
 
 def reference(picture: Path, path: str = "", *, artist: str = "", **credits: str) -> NewReference:
     read = read_image(picture)
-    rows = {name: create(name).describe([read])[0] for name in ("pdq", "phash", "keypoints")}
+    rows = {name: create(name).describe([read])[0] for name in DESCRIPTORS}
     occurrence = OccurrenceRecord(path or picture.name, Credits(artist=artist, **credits), 10, 20)  # type: ignore[arg-type]
     return NewReference(read.sha256, read.width, read.height, occurrence, rows, thumbnails.encode(read))
 
@@ -52,7 +54,7 @@ def prepared(artworks: Path) -> list[NewReference]:
 @pytest.fixture
 def folder(prepared: list[NewReference], tmp_path: Path) -> Path:
     path = tmp_path / "art.index"
-    with ReferenceIndex.create(path) as index:
+    with ReferenceIndex.create(path, descriptors=DESCRIPTORS) as index:
         assert index.add(prepared) == 4
     return path
 
