@@ -19,11 +19,14 @@ from PIL import Image
 from index import descriptors, workers
 from index.build import BuildOptions, build_index
 from index.errors import DetectorError, UnreadableImageError
+from index.images import Picture, read_image
 from index.reference_index import ReferenceIndex
 from index.sources import open_source
 from index.workers import THREADED_LIBRARIES, Describer, can_fork, describe_all
 
 ROOT = Path(__file__).resolve().parents[1]
+DESCRIPTORS = ("pdq", "phash", "keypoints")
+"""Without a neural one, which loads a library with threads."""
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -44,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def peaceful(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("peace") / "art.index"
-    build_index(pictures, folder, options=BuildOptions(workers=1))
+    build_index(pictures, folder, descriptors=DESCRIPTORS, options=BuildOptions(workers=1))
     return folder
 
 
@@ -133,12 +136,28 @@ def test_other_systems_do_not_fork(bare: pytest.MonkeyPatch) -> None:
     assert not can_fork()
 
 
-@pytest.mark.parametrize(("count", "keep_pixels"), [(1, False), (2, True)])
-def test_one_worker_or_pixels_to_hand_over_mean_threads(
-    bare: pytest.MonkeyPatch, count: int, keep_pixels: bool
+class Means:
+    """A batched descriptor: the mean colour of a picture at two by two pixels."""
+
+    def __init__(self, *, in_workers: bool) -> None:
+        self.in_workers = in_workers
+        self.batches: list[int] = []
+
+    def prepare(self, picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.asarray(picture.to_pil().resize((2, 2)))
+
+    def describe_prepared(self, inputs: list[Any]) -> list[Any]:
+        self.batches.append(len(inputs))
+        return [one.mean(axis=(0, 1), dtype=np.float32)[None] for one in inputs]
+
+
+@pytest.mark.parametrize(("count", "models"), [(1, False), (2, True)])
+def test_one_worker_or_inputs_to_hand_over_mean_threads(
+    bare: pytest.MonkeyPatch, count: int, models: bool
 ) -> None:
     bare.setattr(workers, "can_fork", lambda: True)
-    with workers.start(count, Describer({}, set(), False, keep_pixels, 256, 10**8)) as pool:
+    batched: Any = {"means": Means(in_workers=True)} if models else {}
+    with workers.start(count, Describer({}, set(), False, batched, False, 256, 10**8)) as pool:
         assert isinstance(pool, ThreadPoolExecutor)
 
 
@@ -157,7 +176,7 @@ from index.sources import open_source
 
 items = list(open_source(sys.argv[1]))
 made = {name: descriptors.create(name) for name in ("pdq", "phash", "keypoints")}
-describer = workers.Describer(made, set(), True, False, 256, 10**8)
+describer = workers.Describer(made, set(), True, {}, False, 256, 10**8)
 found = []
 for kind in (ProcessPoolExecutor, ThreadPoolExecutor):
     with workers.start(2, describer) as pool:
@@ -183,16 +202,38 @@ print([one.error.reason for one in found[0] if one.error])
     assert len(json.loads(said.replace("'", '"'))) == 1
 
 
-def test_a_worker_skips_what_is_known_and_keeps_pixels_where_asked(pictures: Path) -> None:
+@pytest.mark.parametrize("in_workers", [True, False])
+@pytest.mark.parametrize("regions", [True, False])
+def test_a_worker_prepares_pictures_for_models_and_describes_where_that_is_faster(
+    pictures: Path, in_workers: bool, regions: bool
+) -> None:
+    items = [item for item in open_source(pictures) if "0" in Path(item.locator).stem]
+    model: Any = Means(in_workers=in_workers)
+    with workers.start(1, Describer({}, set(), False, {"means": model}, regions, 256, 10**8)) as pool:
+        found = pool.submit(describe_all, items).result()
+    rows = 6 if regions else 1
+    if not in_workers:
+        assert not model.batches
+        assert all(len(d.inputs["means"]) == rows for d in found)
+        workers.describe_batch("means", model, found)
+    assert model.batches == [rows * len(items)]
+    for described, item in zip(found, items, strict=True):
+        assert described.inputs == {}
+        assert described.rows["means"].shape == (rows, 3)
+        whole = model.describe_prepared([model.prepare(read_image(item.read()))])[0]
+        assert np.allclose(described.rows["means"][:1], whole)
+
+
+def test_a_worker_skips_what_is_known_and_keeps_no_pixels(pictures: Path) -> None:
     items = [item for item in open_source(pictures) if "0" in Path(item.locator).stem]
     made = {"pdq": descriptors.create("pdq")}
 
     def described(known: set[str]) -> list[workers.Described]:
-        with workers.start(1, Describer(made, known, False, True, 256, 10**8)) as pool:
+        with workers.start(1, Describer(made, known, False, {}, False, 256, 10**8)) as pool:
             return pool.submit(describe_all, items).result()
 
     first = described(set())
-    assert all(d.picture is not None and d.picture.pixels.shape == (108, 144, 3) for d in first)
+    assert all(d.picture is not None and d.picture.pixels.size == 0 for d in first)
     assert all(d.thumbnail is None for d in first)
     again = described({first[0].sha256})
     assert again[0].picture is None
@@ -227,7 +268,9 @@ from index import build, workers
 kinds = []
 start = build.start
 build.start = lambda *args: (kinds.append(start(*args)), kinds[-1])[1]
-report = build.build_index(sys.argv[1], sys.argv[2], options=build.BuildOptions(workers=2, batch_size=10))
+options = build.BuildOptions(workers=2, batch_size=10)
+names = ("pdq", "phash", "keypoints")
+report = build.build_index(sys.argv[1], sys.argv[2], descriptors=names, options=options)
 print(type(kinds[0]).__name__, report.added, report.occurrences, report.rejected)
 """,
         pictures,
@@ -255,7 +298,8 @@ def kill(progress):
 
 try:
     options = build.BuildOptions(workers=2, batch_size=4)
-    build.build_index(sys.argv[1], sys.argv[2], options=options, on_progress=kill)
+    names = ("pdq", "phash", "keypoints")
+    build.build_index(sys.argv[1], sys.argv[2], descriptors=names, options=options, on_progress=kill)
 except UsageError as error:
     print(error)
 """,

@@ -117,13 +117,13 @@ def train(
 
             start = None if init == "none" else init
             report = run(images, out, init=start, options=options, on_progress=show)
-    output.json(report.to_dict())
-    output.say(_table(report), "")
-    for path, reason in report.rejected[:5]:
-        output.note(f"Left out {path}: {reason}")
-    if len(report.rejected) > 5:
-        output.note(f"… and {len(report.rejected) - 5} more; {out}/training.json names all.")
-    output.note(f"Use it: detector index build … --descriptors pdq,phash,keypoints,{report.descriptor}")
+        output.json(report.to_dict())
+        output.say(_table(report), "")
+        for path, reason in report.rejected[:5]:
+            output.note(f"Left out {path}: {reason}")
+        if len(report.rejected) > 5:
+            output.note(f"… and {len(report.rejected) - 5} more; {out}/training.json names all.")
+        output.note(f"Use it: detector index build … --descriptors pdq,phash,keypoints,{report.descriptor}")
 
 
 def _table(report: TrainReport) -> RenderableType:

@@ -13,6 +13,7 @@ from statistics import median
 from PIL import Image
 
 from detector import build_index
+from index.build import BuildOptions
 from index.descriptors import BatchedDescriptor, create
 from index.images import read_image
 from tests.benchmarks.results import Options, Result, Table, progress
@@ -41,7 +42,10 @@ def speed(result: Result, options: Options) -> None:
     def built() -> None:
         shutil.rmtree(folder / "art.index", ignore_errors=True)
         build_index(
-            folder / "jpegs", folder / "art.index", descriptors=NAMES, thumbnails=False, workers=workers
+            folder / "jpegs",
+            folder / "art.index",
+            descriptors=NAMES,
+            options=BuildOptions(thumbnails=False, workers=workers),
         )
 
     def each(work: Callable[[Path], object]) -> Callable[[], None]:
