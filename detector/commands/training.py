@@ -137,5 +137,5 @@ def _table(report: TrainReport) -> RenderableType:
     recall, precision = report.results["recall as saved"], report.results["µAP as saved"]
     table.add_row("own original is the nearest", f"{first.recall:.1%}", f"{recall:.1%}")
     table.add_row("average precision (µAP)", f"{first.average_precision:.3f}", f"{precision:.3f}")
-    table.add_row("loss", "", f"{last.loss:.3f}")
+    table.add_row("loss", f"{first.held_out_loss:.3f}", f"{last.held_out_loss:.3f}")
     return table

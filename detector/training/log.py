@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ class Check:
         spread: Entropy term, mean since the last check.
         recall: Share of edited held-out pictures whose own reference is the nearest.
         average_precision: µAP of the same: one ranking over all queries.
+        held_out_loss: Cross-entropy of naming the work that each of those shows. Comparable over a training, which
+            `loss` is not: its negatives grow harder as the memory fills and rows settle.
     """
 
     step: int
@@ -29,6 +32,7 @@ class Check:
     spread: float
     recall: float
     average_precision: float
+    held_out_loss: float = math.nan
 
 
 def read_log(path: Path) -> list[Check]:

@@ -23,7 +23,7 @@ from detector.training.autoencoder import Autoencoder
 from detector.training.draws import Draws
 from detector.training.edits import Editor
 from detector.training.log import Check, read_log, write_log
-from detector.training.objective import ENTROPY, UNIQUE, Memory, contrastive, entropy, labels
+from detector.training.objective import ENTROPY, TEMPERATURE, UNIQUE, Memory, contrastive, entropy, labels
 from detector.training.options import RATE_FROM_NOTHING, TrainOptions
 from detector.training.pictures import TrainingSet
 from detector.training.procedural import procedural
@@ -294,12 +294,18 @@ class Trainer:
 
     def _check(self) -> Check:
         references, queries = self.held_out_views()
-        recall, precision = retrieval(self.rows(queries), self.rows(references))
+        seen, known = self.rows(queries), self.rows(references)
+        recall, precision = retrieval(seen, known)
+        named = F.normalize(seen) @ F.normalize(known).T / TEMPERATURE
+        truth = torch.arange(len(known), device=self.device).repeat(len(seen) // len(known))
+        missed = float(F.cross_entropy(named, truth))
         losses, spreads = [loss for loss, _ in self._sums], [spread for _, spread in self._sums]
         self._sums.clear()
         loss, spread = (sum(values) / len(values) if values else math.nan for values in (losses, spreads))
         state = self.state
-        return Check(state.step, state.views, round(state.seconds, 1), loss, spread, recall, precision)
+        return Check(
+            state.step, state.views, round(state.seconds, 1), loss, spread, recall, precision, missed
+        )
 
     # --- what outlives a run
 

@@ -125,8 +125,10 @@ the detector verifies what it proposes. Pictures unlike its training pictures ar
         figure = Figure(figsize=(7, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         minutes = [check.seconds / 60 for check in self.checks]
-        left.plot(minutes, [check.loss for check in self.checks], color="#3b6ea5")
+        left.plot(minutes, [check.loss for check in self.checks], color="#3b6ea5", label="training")
+        left.plot(minutes, [check.held_out_loss for check in self.checks], color="#c05621", label="held out")
         left.set(xlabel="minutes trained", ylabel="contrastive loss")
+        left.legend(frameon=False)
         right.plot(
             minutes, [check.recall for check in self.checks], color="#3b6ea5", label="recall at rank 1"
         )
