@@ -21,7 +21,15 @@ from detector.duplicates import (
 from detector.report import Occurrence, Reference
 from detector.scoring import WHOLE, ScoringModel
 from detector.verify import Verified, Verifier
-from index.duplicates import MAX_DISTANCES, Proposal, likeness, propose_parts, propose_whole, stored_features
+from index.duplicates import (
+    MAX_DISTANCES,
+    Proposal,
+    components,
+    likeness,
+    propose_parts,
+    propose_whole,
+    stored_features,
+)
 from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.keypoints import MAX_QUERY_FEATURES, extract
@@ -215,7 +223,7 @@ class _Forest:
             near[proposal.first][proposal.second] = proposal
             near[proposal.second][proposal.first] = proposal
         done = 0
-        for component in _components(near):
+        for component in components(near):
             self._stars(component, near)
             done += len(component)
             if self._on_progress is not None:
@@ -264,23 +272,6 @@ class _Forest:
         self._ties[member] = tie
         self._parents.add(centre)
         return True
-
-
-def _components(near: dict[int, dict[int, Proposal]]) -> list[set[int]]:
-    seen: set[int] = set()
-    found = []
-    for start in sorted(near):
-        if start in seen:
-            continue
-        component, waiting = {start}, [start]
-        while waiting:
-            for other in near[waiting.pop()]:
-                if other not in component:
-                    component.add(other)
-                    waiting.append(other)
-        seen |= component
-        found.append(component)
-    return found
 
 
 def _pdq_of(similarities: dict[str, float]) -> int:

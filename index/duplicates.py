@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,9 @@ def propose_whole(index: ReferenceIndex) -> list[Proposal]:
     Returns:
         Proposals, each pair once, by ids.
     """
-    found = {tuple(sorted(pair)) for spec in index.specs for pair in _near(index, spec.name)}
+    found = {
+        tuple(sorted(pair)) for spec in index.specs for pair in near_pairs(index.store(spec.name), spec.name)
+    }
     proposals = []
     for first, second in sorted(found):
         similarities, mirrored = likeness(index, first, second)
@@ -104,8 +106,8 @@ def propose_whole(index: ReferenceIndex) -> list[Proposal]:
     return proposals
 
 
-def _near(index: ReferenceIndex, name: str) -> Iterator[tuple[int, int]]:
-    store = index.store(name)
+def near_pairs(store: BitStore | UnitStore | LocalStore, name: str) -> Iterator[tuple[int, int]]:
+    """Yield pairs of references whose rows of one descriptor are near: hashes in both mirror states, cosines."""
     if isinstance(store, BitStore):
         bound = MAX_DISTANCES.get(name, 0)
         yield from ((one, other) for one, other, _ in store.pairs_within(bound))
@@ -168,3 +170,21 @@ def stored_features(index: ReferenceIndex, reference_id: int) -> Features | None
     longest = max(width, height, 1.0)
     bits = np.asarray(rows, np.uint8)
     return Features(decode_places(bits), decode_vectors(bits), width / longest, height / longest)
+
+
+def components(near: Mapping[int, Iterable[int]]) -> list[set[int]]:
+    """Return what hangs together, the smallest number first: `near` names each one's neighbours, both ways."""
+    seen: set[int] = set()
+    found = []
+    for start in sorted(near):
+        if start in seen:
+            continue
+        component, waiting = {start}, [start]
+        while waiting:
+            for other in near[waiting.pop()]:
+                if other not in component:
+                    component.add(other)
+                    waiting.append(other)
+        seen |= component
+        found.append(component)
+    return found

@@ -288,9 +288,8 @@ def _fast(model: Any, device: torch.device) -> Any:
     from torch.fx.experimental.optimization import fuse
 
     if device.type == "cpu" and isinstance(model.visual, TimmModel):
-        with suppress(
-            torch.fx.proxy.TraceError
-        ):  # a network whose course depends on its values stays as it is
+        # A network whose course depends on its values stays as it is.
+        with suppress(torch.fx.proxy.TraceError):
             model.visual.trunk = fuse(model.visual.trunk)
         model.visual.to(memory_format=torch.channels_last)
     return model

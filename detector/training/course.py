@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +52,7 @@ def train_in(
         say("train", share, word)
 
     checks = trainer.run(on_check=lambda check: last.append(check), on_step=on_step)
-    results = finish(trainer, folder)
+    results, digest = finish(trainer, folder)
     report = TrainReport(
         folder=folder,
         sources=tuple(str(source) for source in images),
@@ -65,7 +64,7 @@ def train_in(
         trunk=str(tower.config["model_cfg"]["vision_cfg"]["timm_model_name"]),
         checks=tuple(checks),
         results=results,
-        sha256=hashlib.sha256((folder / "open_clip_model.safetensors").read_bytes()).hexdigest(),
+        sha256=digest,
     )
     report.save()
     (folder / CHECKPOINT).unlink(missing_ok=True)

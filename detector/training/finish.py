@@ -26,7 +26,7 @@ BACKGROUND_PICTURES = 4096
 BACKGROUND_PROCEDURAL = 512
 
 
-def finish(trainer: Trainer, folder: Path) -> dict[str, float]:
+def finish(trainer: Trainer, folder: Path) -> tuple[dict[str, float], str]:
     """Whiten the averaged tower and write it with its background set.
 
     Args:
@@ -34,7 +34,8 @@ def finish(trainer: Trainer, folder: Path) -> dict[str, float]:
         folder: Where the open_clip folder goes.
 
     Returns:
-        Recall at rank 1 and µAP on held-out pictures, by strength of whitening and as saved.
+        Recall at rank 1 and µAP on held-out pictures, by strength of whitening and as saved; and the SHA-256 of the
+        weights file.
     """
     tower = Tower(trainer.tower.config).to(trainer.device)
     average = {name.removeprefix("module."): value for name, value in trainer.average.state_dict().items()}
@@ -55,13 +56,13 @@ def finish(trainer: Trainer, folder: Path) -> dict[str, float]:
         if precision > best:
             best, best_strength = precision, strength
     _fold(tower, plain, seen, best_strength)
-    save_tower(tower, folder)
+    digest = save_tower(tower, folder)
     saved = load_tower(folder).to(trainer.device).eval()
     recall, precision = retrieval(trainer.rows(queries, saved), trainer.rows(references, saved))
     results |= {"whitening": best_strength, "recall as saved": recall, "µAP as saved": precision}
     rows = F.normalize(background_rows(trainer, saved, count=BACKGROUND_PICTURES)).half().cpu().numpy()
     np.save(folder / BACKGROUND, rows)
-    return results
+    return results, digest
 
 
 def background_rows(trainer: Trainer, tower: Tower, *, count: int) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from detector.reports.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,13 @@ def read_log(path: Path) -> list[Check]:
 
 def write_log(path: Path, checks: list[Check]) -> None:
     """Write the checks, one row each, in place of what was there."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(Check.__dataclass_fields__))
-        writer.writeheader()
-        for check in checks:
-            row = asdict(check)
-            writer.writerow(
-                {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
-            )
-    os.replace(beside, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(Check.__dataclass_fields__))
+    writer.writeheader()
+    for check in checks:
+        row = asdict(check)
+        writer.writerow(
+            {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
+        )
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from detector.reports.atomic import replacing
 from detector.training.autoencoder import Autoencoder
 from detector.training.draws import Draws
 from detector.training.edits import Editor
@@ -319,10 +319,9 @@ class Trainer:
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         facts = asdict(self.state) | {"place": self.memory.place, "filled": self.memory.filled}
         facts |= {"format_version": 1, "options": self.options.identity(), "config": self.tower.config}
-        beside = self.folder / f".{CHECKPOINT}.tmp"
         copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
-        save_file(copies, beside, metadata={"facts": json.dumps(facts)})
-        os.replace(beside, self.folder / CHECKPOINT)
+        with replacing(self.folder / CHECKPOINT) as file:
+            file.write(save(copies, metadata={"facts": json.dumps(facts)}))
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from detector.training.objective import UNIQUE
 from index.descriptors import create
+from index.duplicates import components, near_pairs
 from index.errors import SourceError, UnreadableImageError
 from index.images import Picture, read_image
 from index.items import Rejected
@@ -25,10 +27,6 @@ SIDE = 160
 
 LEAST_PICTURES = 32
 """A batch of fewer works teaches nothing about telling them apart."""
-
-MAX_DISTANCE = 31
-"""PDQ distance, mirror images too, up to which two pictures are no negatives of each other (ThreatExchange's
-bound for a match)."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,7 @@ def read_pictures(
                 continue
             seen.add(picture.sha256)
             squares.append(_square(picture))
-            pdq.append(
-                np.concatenate(
-                    [hasher.describe([picture])[0][:1], hasher.describe_mirrored([picture])[0][:1]]
-                )
-            )
+            pdq.append(hasher.describe([picture])[0])
             if progress is not None:
                 progress(len(squares))
     if len(squares) < LEAST_PICTURES:
@@ -101,27 +95,20 @@ def _square(picture: Picture) -> NDArray[np.uint8]:
 
 
 def _groups(rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
-    """Number the groups of pictures whose PDQ, or mirrored PDQ, are near: rows (2, 32) each → int64, (N,)."""
-    usable = [number for number, both in enumerate(rows) if len(both) == 2]
+    """Number the groups of near-duplicates that `detector duplicates` would propose by PDQ, mirror images too.
+
+    Args:
+        rows: One picture each: uint8, (0 or 1, 32).
+
+    Returns:
+        int64, (N,), as in `TrainingSet`.
+    """
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    near: dict[int, set[int]] = defaultdict(set)
+    for one, other in near_pairs(BitStore(np.concatenate(rows), owners), "pdq"):
+        near[one].add(other)
+        near[other].add(one)
     groups = np.full(len(rows), UNIQUE, np.int64)
-    if not usable:
-        return groups
-    stacked = np.concatenate([rows[number] for number in usable])
-    owners = np.repeat(np.array(usable, np.int64), 2)
-    parent = list(range(len(rows)))
-
-    def head(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
-    for one, other, _ in BitStore(stacked, owners).pairs_within(MAX_DISTANCE):
-        parent[head(one)] = head(other)
-    heads = np.array([head(number) for number in range(len(rows))])
-    names, sizes = np.unique(heads, return_counts=True)
-    several = set(names[sizes > 1].tolist())
-    for number, name in enumerate(heads.tolist()):
-        if name in several:
-            groups[number] = name
+    for component in components(near):
+        groups[list(component)] = min(component)
     return groups
