@@ -28,6 +28,7 @@ __all__ = [
     "DuplicateMember",
     "DuplicateReport",
     "Evidence",
+    "Generation",
     "ImageReport",
     "IndexCorruptError",
     "IndexFolderError",
@@ -97,7 +98,16 @@ if TYPE_CHECKING:
         find_duplicates,
         read_drop_list,
     )
-    from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, ScanSummary, Verdict
+    from detector.report import (
+        Evidence,
+        Generation,
+        ImageReport,
+        Match,
+        Occurrence,
+        Reference,
+        ScanSummary,
+        Verdict,
+    )
     from detector.scan import ScanReport
     from detector.training import TrainOptions, TrainReport, train
     from index.build import BuildReport
@@ -131,6 +141,7 @@ else:
         ),
         "detector.report": (
             "Evidence",
+            "Generation",
             "ImageReport",
             "Match",
             "Occurrence",

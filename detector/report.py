@@ -6,7 +6,7 @@ findings in JSONL is one `ImageReport`. Writers for people and programs live in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -269,6 +269,54 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """How a picture was generated, as its file or a list beside it says. Empty or None: not recorded.
+
+    Attributes:
+        tool: What recorded it, e.g. ``AUTOMATIC1111``, ``ComfyUI``, ``InvokeAI``, ``detector``.
+        model: Name of the model, as recorded.
+        sampler: Name of the sampler or scheduler, as recorded.
+        seed: Of the random numbers.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale.
+        strength: Of img2img: share of the noise that was put over the picture that went in, 0–1.
+        source: Name of the picture that went in (img2img, inpainting).
+        extra: Everything else that was recorded, as given.
+    """
+
+    tool: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    model: str = ""
+    sampler: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    strength: float | None = None
+    source: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_reconstruction(self) -> bool:
+        """Whether a picture went in: closeness to that one is then no evidence by itself."""
+        return self.strength is not None or bool(self.source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Generation:
+        """Read what `to_dict` wrote; absent keys mean: not recorded."""
+        read: dict[str, Any] = {
+            key: str(values.get(key) or "")
+            for key in ("tool", "prompt", "negative_prompt", "model", "sampler", "source")
+        }
+        read |= {key: _number(values, key) for key in ("seed", "steps", "guidance", "strength")}
+        return cls(**read, extra={str(k): str(v) for k, v in dict(values.get("extra") or {}).items()})
+
+
+@dataclass(frozen=True, slots=True)
 class ImageReport:
     """What is said of one query.
 
@@ -281,6 +329,7 @@ class ImageReport:
         matches: Closest first, cleared ones included.
         width: Of the query, in pixels; 0 where unreadable.
         height: Of the query, in pixels; 0 where unreadable.
+        generation: How it was generated, where that is recorded.
     """
 
     query: str
@@ -292,6 +341,7 @@ class ImageReport:
     sha256: str = ""
     width: int = 0
     height: int = 0
+    generation: Generation | None = None
 
     @property
     def best(self) -> Match | None:
@@ -310,6 +360,7 @@ class ImageReport:
             "sha256": self.sha256,
             "width": self.width,
             "height": self.height,
+            "generation": None if self.generation is None else self.generation.to_dict(),
             "matches": [m.to_dict() for m in self.matches],
         }
 
@@ -334,6 +385,7 @@ class ImageReport:
                 sha256=str(values.get("sha256", "")),
                 width=int(values.get("width", 0)),
                 height=int(values.get("height", 0)),
+                generation=Generation.from_dict(values["generation"]) if values.get("generation") else None,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"findings line misses or garbles a value: {error}") from error
