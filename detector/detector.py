@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from detector.detail import has_too_little_detail
 from detector.geometry import chance_of
-from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, Verdict, verdict_of_level
+from detector.metadata import GenerationLists, filled_from, read_generation
+from detector.report import (
+    Evidence,
+    Generation,
+    ImageReport,
+    Match,
+    Occurrence,
+    Reference,
+    Verdict,
+    verdict_of_level,
+)
 from detector.rights import Policy, judge
 from detector.scoring import ScoringModel, shipped_model
 from detector.verify import Verified, Verifier
 from index.build import build_index
 from index.calibration import MIN_P_VALUE
 from index.errors import UnreadableImageError
-from index.images import ImageInput, read_image
+from index.images import ImageInput, read_bytes, read_image
 from index.reference_index import Candidate, Query, ReferenceIndex
 
 if TYPE_CHECKING:
@@ -97,6 +108,7 @@ class Detector:
         self.scoring = scoring or shipped_model()
         self.plausible = plausible or Plausible()
         self._verifier = Verifier(index)
+        self._lists = GenerationLists()
 
     @classmethod
     def open(
@@ -139,25 +151,38 @@ class Detector:
         return self.check_many([image], names=None if name is None else [name])[0]
 
     def check_many(
-        self, images: Iterable[ImageInput], *, names: Sequence[str] | None = None
+        self,
+        images: Iterable[ImageInput],
+        *,
+        names: Sequence[str] | None = None,
+        lists: GenerationLists | None = None,
     ) -> list[ImageReport]:
         """Check several pictures; neural descriptors see them as one batch.
+
+        Args:
+            images: As for `check`.
+            names: What to call them in the reports; None takes their paths.
+            lists: What lists in and above the pictures' folders say of their generation; None: those in them.
 
         Returns:
             One report a picture, in order.
         """
         inputs = list(images)
+        lists = lists or self._lists
         called = [_name(image, names, number) for number, image in enumerate(inputs)]
         reports: list[ImageReport | None] = [None] * len(inputs)
-        pictures, places = [], []
+        pictures, places, generations = [], [], []
         for number, image in enumerate(inputs):
             try:
-                pictures.append(read_image(image, locator=called[number]))
+                encoded = read_bytes(image) if isinstance(image, (str, os.PathLike)) else image
+                pictures.append(read_image(encoded, locator=called[number]))
+                generations.append(_generation(image, encoded, lists))
                 places.append(number)
             except UnreadableImageError as error:
                 reports[number] = unreadable(called[number], error.reason)
-        for number, query in zip(places, self.index.describe(pictures), strict=True):
-            reports[number] = self._judge(called[number], query)
+        described = self.index.describe(pictures)
+        for number, query, generation in zip(places, described, generations, strict=True):
+            reports[number] = replace(self._judge(called[number], query), generation=generation)
         return [report for report in reports if report is not None]
 
     def scan(
@@ -280,6 +305,12 @@ def reference_of(index: ReferenceIndex, reference_id: int) -> Reference | None:
         for o in occurrences
     )
     return Reference(record.id, record.sha256, record.width, record.height, places)
+
+
+def _generation(image: ImageInput, encoded: ImageInput, lists: GenerationLists) -> Generation | None:
+    """Return how a picture was generated: as its file says, gaps filled by a list beside it."""
+    own = read_generation(encoded) if isinstance(encoded, bytes) else None
+    return filled_from(own, lists.about(image)) if isinstance(image, (str, os.PathLike)) else own
 
 
 def unreadable(name: str, reason: str) -> ImageReport:

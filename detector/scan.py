@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.detector import Detector, unreadable
+from detector.metadata import GenerationLists
 from detector.report import ImageReport, ScanSummary, Verdict
 from detector.reports.jsonl import JsonlWriter, read_findings
 from detector.rights import Policy, judge
@@ -202,7 +203,7 @@ def _write(
         entries = (entry for path in named for entry in iter_folder(path))
         waiting = (entry for entry in entries if _name(entry) not in writer.done)
         # Closed at once when interrupted: what is queued is not begun.
-        with closing(_reports(detector, waiting, options)) as reports:
+        with closing(_reports(detector, waiting, options, GenerationLists(named))) as reports:
             for report in reports:
                 writer.write(report)
                 done += 1
@@ -222,7 +223,7 @@ def _name(entry: Path | Rejected) -> str:
 
 
 def _reports(
-    detector: Detector, entries: Iterator[Path | Rejected], options: ScanOptions
+    detector: Detector, entries: Iterator[Path | Rejected], options: ScanOptions, lists: GenerationLists
 ) -> Generator[ImageReport, None, None]:
     """Reports in the order of entries, a bounded number of batches in the hands of workers."""
     workers = options.workers or os.cpu_count() or 1
@@ -232,7 +233,7 @@ def _reports(
         stack.callback(threads_as_before)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         while batch := list(itertools.islice(entries, options.batch_size)):
-            window.append(pool.submit(_check_batch, detector, batch))
+            window.append(pool.submit(_check_batch, detector, batch, lists))
             if len(window) > 2 * workers:
                 yield from window.popleft().result()
         while window:
@@ -244,10 +245,12 @@ def _one_thread_here() -> None:
     one_thread_here()
 
 
-def _check_batch(detector: Detector, batch: list[Path | Rejected]) -> list[ImageReport]:
+def _check_batch(
+    detector: Detector, batch: list[Path | Rejected], lists: GenerationLists
+) -> list[ImageReport]:
     readable = [entry for entry in batch if isinstance(entry, Path)]
     names = [_name(entry) for entry in readable]
-    checked = iter(detector.check_many(readable, names=names))
+    checked = iter(detector.check_many(readable, names=names, lists=lists))
     return [
         unreadable(entry.locator, entry.reason) if isinstance(entry, Rejected) else next(checked)
         for entry in batch

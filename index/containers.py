@@ -106,6 +106,7 @@ def _read_jpeg(data: bytes, blocks: Blocks) -> None:
 
 def _read_png(data: bytes, blocks: Blocks) -> None:
     place = 8
+    texts = 0  # chunks, not keywords: a file may repeat one without end, each to be inflated
     for _ in range(_MAX_CHUNKS):
         if place + 8 > len(data):
             break
@@ -120,7 +121,8 @@ def _read_png(data: bytes, blocks: Blocks) -> None:
             blocks.exif = blocks.exif or data[begin : begin + length]
         elif kind == b"caBX":
             blocks.jumbf = blocks.jumbf or data[begin : begin + min(length, _MAX_JUMBF_BYTES)]
-        elif kind in (b"tEXt", b"zTXt", b"iTXt") and len(blocks.text) < _MAX_TEXTS:
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and texts < _MAX_TEXTS:
+            texts += 1
             try:
                 _read_png_text(kind, data[begin : begin + length], blocks)
             except (ValueError, zlib.error):
@@ -193,12 +195,13 @@ def _read_with_pillow(data: bytes, blocks: Blocks) -> None:
         blocks.xmp = xmp
 
 
-def tiff_tags(data: bytes, wanted: Collection[int]) -> dict[int, bytes]:
-    """Return the bytes of text and byte tags in the first directory of a TIFF structure.
+def tiff_tags(data: bytes, wanted: Collection[int], *, directory: int | None = None) -> dict[int, bytes]:
+    """Return the bytes of text and byte tags in a directory of a TIFF structure.
 
     Args:
         data: The structure: EXIF, or a TIFF file.
-        wanted: Tags to return; those whose values are neither bytes nor ASCII are left out.
+        wanted: Tags to return; those whose values are neither bytes, ASCII nor longs are left out.
+        directory: Where it begins, in bytes; None is the first one.
 
     Returns:
         Tag → its value's bytes.
@@ -207,7 +210,7 @@ def tiff_tags(data: bytes, wanted: Collection[int]) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     if order is None or len(data) < 8:
         return found
-    begin = struct.unpack_from(order + "I", data, 4)[0]
+    begin = struct.unpack_from(order + "I", data, 4)[0] if directory is None else directory
     if begin + 2 > len(data):
         return found
     entries = struct.unpack_from(order + "H", data, begin)[0]

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, ScanSummary, Verdict
+from detector.report import (
+    Evidence,
+    Generation,
+    ImageReport,
+    Match,
+    Occurrence,
+    Reference,
+    ScanSummary,
+    Verdict,
+)
 from detector.reports import page, wording
 from detector.reports.jsonl import JsonlWriter, findings_line, read_findings
 from detector.reports.markup import element, link
@@ -72,6 +82,16 @@ def report(name: str = "generated/001.png", *matches: Match, reason: str | None 
     level = max((m.level for m in matches if not m.cleared), default=0)
     verdict = Verdict.REPLICA if level >= 3 else Verdict.POSSIBLE if level == 2 else Verdict.NO_MATCH
     return ImageReport(name, verdict, level, max((m.score for m in matches), default=0.0), reason, matches)
+
+
+def generated(prompt: str = "a cat", seed: int = 7, **fields: object) -> Generation:
+    values: dict[str, object] = {"tool": "ComfyUI", "model": "tiny", "sampler": "DDIM", "steps": 30}
+    return Generation(prompt=prompt, seed=seed, guidance=5.0, **(values | fields))  # type: ignore[arg-type]
+
+
+def attempt(source: str = "1.jpg", **fields: object) -> Generation:
+    """A picture that was made from another one."""
+    return generated(strength=0.4, source=source, **fields)
 
 
 def unreadable(name: str, reason: str = "truncated") -> ImageReport:
@@ -135,6 +155,7 @@ def every_kind() -> list[ImageReport]:
         report("a.png", match(), match(2, 0.4)),
         report("b.png", reason="too_little_detail"),
         unreadable("c.png"),
+        replace(report("d.png"), generation=attempt("x/\u202e.png", extra={"Size": "8x8"})),
         *(
             report(name, match(reference=reference(2, title=name, artist=name, source=name)))
             for name in HOSTILE
@@ -170,6 +191,8 @@ def test_measurements_that_are_no_numbers_become_null_and_such_a_score_is_refuse
     assert back.p_value is None
     with pytest.raises(ValueError, match=r"a\.png"):
         findings_line(report("a.png", match(score=float("nan"))))
+    line = findings_line(replace(report("a.png"), generation=Generation(guidance=float("inf"), seed=1)))
+    assert ImageReport.from_dict(json.loads(line)).generation == Generation(seed=1)
 
 
 @pytest.mark.parametrize("keep", [1, 20, -2, -1])
@@ -296,6 +319,33 @@ def test_csv_holds_a_row_a_match_and_one_for_a_query_without(tmp_path: Path) -> 
     assert path.read_bytes().startswith(b"\xef\xbb\xbfquery,")
 
 
+def test_csv_says_how_each_picture_was_generated(tmp_path: Path) -> None:
+    made = attempt(prompt="=1+1")
+    reports = [
+        replace(report("a.png", match(), match(2, 0.4)), generation=made),
+        replace(report("b.png"), generation=generated(seed=2**63)),
+        report("c.png"),
+    ]
+    assert write_csv(reports, tmp_path / "f.csv") == 4
+    rows = rows_of(tmp_path / "f.csv")
+    names = (
+        "generator",
+        "prompt",
+        "model",
+        "seed",
+        "sampler",
+        "steps",
+        "guidance",
+        "strength",
+        "source_picture",
+    )
+    assert COLUMNS[-len(names) :] == names
+    first = ["ComfyUI", "'=1+1", "tiny", "7", "DDIM", "30", "5.0", "0.4", "1.jpg"]
+    assert [[row[name] for name in names] for row in rows[:2]] == [first, first]
+    assert (rows[2]["seed"], rows[2]["strength"], rows[2]["rank"]) == (str(2**63), "", "")
+    assert not any(rows[3][name] for name in names)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -398,12 +448,17 @@ def test_hostile_names_and_metadata_stay_text(tmp_path: Path, name: str) -> None
         report(name, match(1, 0.1, reference=works)),
         ImageReport(name, Verdict.UNREADABLE, reason=name),
     ]
+    texts = {"negative_prompt": name, "model": name, "sampler": name, "tool": name, "extra": {"Size": name}}
+    made = [attempt(name, prompt=name, **texts), attempt(name, prompt=name), attempt(name, **texts), None]
+    reports = [replace(each, generation=how) for each, how in zip(reports, made, strict=True)]
     harmless = [
         report("folder/n", match(), match(2, 0.3)),
         report("n", match(2, 0.2)),
         report("n", match(1, 0.1)),
         unreadable("n"),
     ]
+    plainly = [attempt(prompt="p", negative_prompt="n"), attempt(), attempt(model="m"), None]
+    harmless = [replace(each, generation=how) for each, how in zip(harmless, plainly, strict=True)]
     options = {"title": name, "index_name": name, "command": name, "max_shown": 1}
     html = written(tmp_path, *reports, **options)
     hostile, plain = (
@@ -551,7 +606,131 @@ def test_regions_that_are_no_polygon_are_not_drawn(tmp_path: Path) -> None:
     finding = page.Finding.of(report(str(tmp_path / "q.png"), odd))
     assert finding is not None
     shown = page.shown_file(str(tmp_path / "q.png"), sha256="", max_side=100)
-    assert "<svg" not in page.card(finding, shown, shown, number=1, licences={})
+    assert "<svg" not in page.card(finding, shown, shown, number=1, licences={}, models={})
+
+
+# ---------------------------------------------------------------- how pictures were generated
+
+
+def cards_of(outline: Outline) -> list[dict[str, str | None]]:
+    return [each for each in outline.all("li") if each.get("class") == "card"]
+
+
+def choices_of(outline: Outline) -> dict[str, list[str]]:
+    """The options of each filter, by its name."""
+    found: dict[str, list[str]] = {}
+    for tag, attributes in outline.tags:
+        if tag == "select":
+            found[str(attributes["name"])] = []
+        elif tag == "option":
+            found[list(found)[-1]].append(str(attributes["value"]))
+    return found
+
+
+def test_a_card_says_how_its_picture_was_generated_and_how_to_make_it_again(tmp_path: Path) -> None:
+    made = generated("a cat\nin ink <b>", negative_prompt="text", extra={"Size": "512x768"})
+    html = written(tmp_path, replace(report("a.png", match()), generation=made))
+    outline = Outline(html)
+    assert [each.get("class") for each in outline.all("details")][:1] == ["how"]
+    assert "open" not in outline.all("details")[0]
+    for words in ("How it was generated", "“a cat in ink <b>”, seed 7", "Guidance 5", "Recorded by ComfyUI"):
+        assert words in outline.text
+    again = re.search(r"<pre>(.*?)</pre>", html, re.DOTALL)
+    assert again is not None
+    assert again.group(1) == (
+        "a cat\nin ink &lt;b&gt;\nNegative prompt: text\n"
+        "Steps: 30, Sampler: DDIM, CFG scale: 5, Seed: 7, Size: 512x768, Model: tiny"
+    )
+    assert "econstruction attempt" not in outline.text
+    assert cards_of(outline)[0]["data-way"] == "txt2img"
+
+
+def test_a_picture_made_from_another_is_shown_as_a_reconstruction_attempt(tmp_path: Path) -> None:
+    same = replace(report("a.png", match()), generation=attempt("in/1.JPG"))
+    other = replace(report("b.png", match(score=0.5)), generation=attempt("holiday.png"))
+    unnamed = replace(report("c.png", match(score=0.4)), generation=generated(strength=1.0))
+    outline = Outline(written(tmp_path, same, other, unnamed))
+    for words in (
+        "reconstruction attempt at strength 0.4 from 1.JPG",
+        "The picture that went in has the file name of this training image.",
+        "reconstruction attempt at strength 0.4 from holiday.png",
+        "A picture went in. At low strength, what goes in comes out again from any model: closeness to it is no "
+        "evidence by itself that the model memorised it.",
+        "reconstruction attempt at strength 1",
+        "Went in holiday.png",
+    ):
+        assert words in outline.text
+    assert {card["data-way"] for card in cards_of(outline)} == {"img2img"}
+
+
+def test_a_reconstruction_attempt_without_a_strength_is_one_too(tmp_path: Path) -> None:
+    found = replace(report("a.png", match()), generation=Generation(source="in/cat.png"))
+    assert "reconstruction attempt from cat.png" in Outline(written(tmp_path, found)).text
+
+
+def test_filters_go_by_what_is_recorded_and_by_that_alone(tmp_path: Path) -> None:
+    plain = [report("a.png", match()), report("b.png", match(2, 0.4)), report("c.png")]
+    outline = Outline(written(tmp_path, *plain))
+    assert set(choices_of(outline)) == {"level", "licence", "sort"}
+    assert not [name for each in outline.all("li") for name in each if name in ("data-model", "data-way")]
+    assert "prompt" not in "".join(str(each.get("placeholder")) for each in outline.all("input"))
+
+    alike = [replace(each, generation=generated()) for each in plain]
+    outline = Outline(written(tmp_path, *alike))
+    assert set(choices_of(outline)) == {"level", "licence", "sort"}  # nothing to choose between
+    assert "or prompt" in str([each.get("placeholder") for each in outline.all("input")])
+    assert "a cat" in str(cards_of(outline)[0]["data-find"])
+
+    mixed = [
+        replace(plain[0], generation=generated(model="other")),
+        replace(plain[1], generation=attempt()),
+        replace(plain[2], generation=generated()),
+        report("d.png"),
+    ]
+    outline = Outline(written(tmp_path, *mixed))
+    choices = choices_of(outline)
+    assert choices["model"] == ["", "1", "0", "-"]  # the most frequent first; the last is “not recorded”
+    assert choices["way"] == ["", "txt2img", "img2img", "-"]
+    assert choices["group"] == ["", "model"]
+    assert [card["data-model"] for card in cards_of(outline)] == ["0", "1"]
+    listed = [each for each in outline.all("li") if each.get("data-find") == "a cat tiny"]
+    assert [(each["data-model"], each["data-way"]) for each in listed] == [("1", "txt2img")]
+
+
+def test_findings_of_the_same_prompt_can_be_grouped(tmp_path: Path) -> None:
+    prompts = ["a cat", "a dog", "a cat"]
+    reports = [
+        replace(report(f"{n}.png", match()), generation=generated(prompt, seed=n))
+        for n, prompt in enumerate(prompts)
+    ]
+    outline = Outline(written(tmp_path, *reports))
+    assert choices_of(outline)["group"] == ["", "prompt"]
+    keys = [card["data-prompt"] for card in cards_of(outline)]
+    assert keys[0] == keys[2] != keys[1]
+    assert "group" not in choices_of(Outline(written(tmp_path, *reports[:2])))  # no prompt is shared
+
+
+def test_findings_beyond_the_cards_say_that_a_picture_went_in(tmp_path: Path) -> None:
+    reports = [
+        replace(report(f"{n}.png", match(score=0.9 - n / 10)), generation=attempt("cat.png"))
+        for n in range(2)
+    ]
+    text = Outline(written(tmp_path, *reports, max_shown=1)).text
+    assert "Work 1 by Ada Brush, reconstruction attempt at strength 0.4 from cat.png" in text
+
+
+def test_generation_in_one_line() -> None:
+    assert wording.generation_in_words(attempt(prompt="a cat\n in ink", steps=1)) == (
+        "“a cat in ink”, model tiny, seed 7, 1 step of DDIM, guidance 5 (ComfyUI)"
+    )
+    assert wording.generation_in_words(Generation(tool="ComfyUI")) == "ComfyUI"
+    assert wording.generation_in_words(Generation(steps=20)) == "20 steps"
+    assert wording.generation_in_words(Generation()) == ""
+
+
+def test_the_table_marks_what_was_made_from_a_picture() -> None:
+    reports = [replace(report("a.png", match()), generation=attempt()), report("b.png", match())]
+    assert rendered(findings_table(reports), 120).count("img2img, strength 0.4") == 1
 
 
 # ---------------------------------------------------------------- words and terminal

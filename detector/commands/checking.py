@@ -97,7 +97,13 @@ def _card(found: ImageReport) -> RenderableType:
     from rich.text import Text
 
     from detector.report import Verdict
-    from detector.reports.wording import plain, plural, reason_in_words
+    from detector.reports.wording import (
+        generation_in_words,
+        plain,
+        plural,
+        reason_in_words,
+        reconstruction_in_words,
+    )
 
     size = f"  {found.width} × {found.height}" if found.width else ""
     head = Text.assemble((plain(found.query), "bold"), (size, "dim"))
@@ -105,6 +111,12 @@ def _card(found: ImageReport) -> RenderableType:
     if found.verdict is Verdict.UNREADABLE:
         return Group(head, Text(f"Could not be read: {reason_in_words(found.reason or 'unreadable')}."))
     parts: list[RenderableType] = [head]
+    made = found.generation
+    if made is not None and (words := generation_in_words(made)):
+        parts.append(Text(f"Generated: {words}", style="dim"))
+    if made is not None and made.is_reconstruction:
+        attempt = plain(reconstruction_in_words(made))
+        parts.append(Text(f"{attempt[0].upper()}{attempt[1:]}: closeness to that is no evidence by itself."))
     if not shown:
         parts.append(Text("No match in this index."))
         if found.reason:

@@ -172,8 +172,7 @@ def _table(report: DuplicateReport, limit: int) -> RenderableType:
 def _work(member: DuplicateMember) -> RenderableType:
     from rich.text import Text
 
-    from detector.reports.cards import NOT_RECORDED
-    from detector.reports.wording import described, plain, shortened, title_of
+    from detector.reports.wording import NOT_RECORDED, described, plain, shortened, title_of
 
     place = described(member.reference.occurrences)
     text = Text(shortened(plain(title_of(place)), 60))

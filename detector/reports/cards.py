@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from detector.report import LEVEL_WORDS, ImageReport, Match, Occurrence, Point, Verdict
+from detector.reports import generation
 from detector.reports.markup import Markup, element, joined, link, text
 from detector.reports.pictures import Shown
 from detector.reports.wording import (
     NBSP,
+    NOT_RECORDED,
     described,
     evidence_in_words,
     file_name,
+    folded,
     headline,
     level_in_words,
     near_duplicates_in_words,
     places_in_words,
     plain,
     reason_in_words,
+    reconstruction_in_words,
     region_in_words,
     title_of,
 )
@@ -28,8 +31,6 @@ from detector.rights import licence_sentence, opt_outs
 
 MAX_PLACES = 20
 """Places of a reference that a card lists; the JSONL has them all."""
-
-NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,13 @@ class Finding:
 
 
 def card(
-    finding: Finding, query: Shown, reference: Shown, *, number: int, licences: dict[str, int]
+    finding: Finding,
+    query: Shown,
+    reference: Shown,
+    *,
+    number: int,
+    licences: dict[str, int],
+    models: dict[str, int],
 ) -> Markup:
     """Return a finding with both pictures.
 
@@ -86,9 +93,11 @@ def card(
         reference: Small copy of the training image.
         number: Of the card, for anchors.
         licences: Number of each licence in the page's filter.
+        models: Number of each model in it.
     """
     match = finding.lead
     place = described(match.reference.occurrences)
+    made = finding.report.generation
     shape = shape_of(query, reference)
     pictures = element(
         "div",
@@ -106,11 +115,18 @@ def card(
             alt="Training image: " + _named(place),
             caption=_size(match.reference.width, match.reference.height),
         ),
+        generation.fold(made),
         class_=f"pair {shape}",
     )
     head = element("header", _badges(finding), _title(match, place, number))
     body = element(
-        "div", _facts(match, place), _evidence(match), _rights(match), _further(finding), class_="body"
+        "div",
+        generation.note(made, match),
+        _facts(match, place),
+        _evidence(match),
+        _rights(match),
+        _further(finding),
+        class_="body",
     )
     article = element("article", head, pictures, body, aria_labelledby=f"f{number}")
     return element(
@@ -123,29 +139,32 @@ def card(
         data_name=finding.report.query,
         data_licences="".join(f" {licences[name]}" for name in finding.licences if name in licences) + " ",
         data_find=_findable(finding),
+        **generation.attributes(made, models),
     )
 
 
-def finding_row(finding: Finding, *, licences: dict[str, int]) -> Markup:
+def finding_row(finding: Finding, *, licences: dict[str, int], models: dict[str, int]) -> Markup:
     """Return a finding as one line of text, for what is beyond the number of cards."""
     match = finding.lead
     place = described(match.reference.occurrences)
+    made = finding.report.generation
+    words = [level_in_words(match.level), f"score {match.score:.2f}", _named(place)]
+    if made is not None and made.is_reconstruction:
+        words.append(reconstruction_in_words(made))
     return element(
         "li",
         element("bdi", finding.report.query),
         " ",
-        element(
-            "span",
-            f"{level_in_words(match.level)}, score {match.score:.2f}, {_named(place)}",
-            class_="why",
-        ),
+        element("span", ", ".join(words), class_="why"),
         data_kind=finding.kind,
         data_level=match.level,
         data_licences="".join(f" {licences[name]}" for name in finding.licences if name in licences) + " ",
+        data_find=generation.findable(made) or None,
+        **generation.attributes(made, models),
     )
 
 
-def plain_row(report: ImageReport) -> Markup:
+def plain_row(report: ImageReport, *, models: dict[str, int]) -> Markup:
     """Return a query without a finding as one line: its name and, where there is one, the reason."""
     reason = None
     if report.reason:
@@ -153,7 +172,15 @@ def plain_row(report: ImageReport) -> Markup:
     elif report.best is not None and report.best.level == 1:
         place = described(report.best.reference.occurrences)
         reason = element("span", f"weak resemblance to {_named(place)}", class_="why")
-    return element("li", element("bdi", report.query), " " if reason else None, reason)
+    made = report.generation
+    return element(
+        "li",
+        element("bdi", report.query),
+        " " if reason else None,
+        reason,
+        data_find=generation.findable(made) or None,
+        **generation.attributes(made, models),
+    )
 
 
 def _badges(finding: Finding) -> Markup:
@@ -175,6 +202,8 @@ def _badges(finding: Finding) -> Markup:
         more.append(element("span", region, class_="tag"))
     if finding.cleared:
         more.append(element("span", "cleared by your policy", class_="tag ok"))
+    attempt = generation.badge(finding.report.generation)
+    more += [attempt] if attempt is not None else []
     return element("p", badge, score, *more, class_="badges")
 
 
@@ -334,7 +363,5 @@ def _findable(finding: Finding) -> str:
     for match in finding.report.matches:
         for place in match.reference.occurrences[:MAX_PLACES]:
             words += [place.artist, place.title, Path(place.path).name]
-    found = " ".join(dict.fromkeys(w for w in words if w))
-    return "".join(c for c in unicodedata.normalize("NFKD", found.lower()) if not unicodedata.combining(c))[
-        :4000
-    ]
+    found = folded(" ".join(dict.fromkeys(word for word in words if word)))
+    return f"{found[:4000]} {generation.findable(finding.report.generation)}".rstrip()

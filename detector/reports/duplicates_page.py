@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 from detector.report import Evidence, Reference
 from detector.reports.atomic import replacing
-from detector.reports.cards import MAX_PLACES, NOT_RECORDED, figure, shape_of
+from detector.reports.cards import MAX_PLACES, figure, shape_of
 from detector.reports.markup import Markup, element, filled, joined, text
 from detector.reports.page import asset, footer, policy
 from detector.reports.pictures import Shown, shown_reference
-from detector.reports.wording import NBSP, described, duration_in_words, file_name, plural, title_of
+from detector.reports.wording import (
+    NBSP,
+    NOT_RECORDED,
+    described,
+    duration_in_words,
+    file_name,
+    plural,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from detector.duplicates import DuplicateCluster, DuplicateMember, DuplicateReport, Tie

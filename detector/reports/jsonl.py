@@ -36,6 +36,7 @@ def findings_line(report: ImageReport) -> bytes:
         ValueError: The score is not a number.
     """
     values = report.to_dict()
+    values["generation"] = _finite(values["generation"])
     for match in values["matches"]:
         match["evidence"] = _finite(match["evidence"])
         match["p_value"] = _finite(match["p_value"])

@@ -8,6 +8,14 @@
   const chips = [...document.querySelectorAll("button[data-kind]")];
   const order = new Intl.Collator(undefined, { numeric: true });
 
+  // What is recorded of a picture's generation; filters for it are there only where it is.
+  const made = (node) => ({
+    model: node.dataset.model ?? "-",
+    way: node.dataset.way ?? "-",
+    prompt: node.dataset.prompt ?? "-",
+  });
+  const chosen = (name) => tools.elements[name]?.value ?? "";
+
   const cards = list ? [...list.children].map((node, place) => ({
     node, place, shown: true,
     kind: node.dataset.kind,
@@ -16,6 +24,7 @@
     name: node.dataset.name,
     licences: node.dataset.licences,
     find: node.dataset.find,
+    ...made(node),
   })) : [];
 
   // Rows are read on the first search only: a page may hold many thousands.
@@ -28,12 +37,14 @@
       kind: node.dataset.kind ?? part.kind,
       level: node.dataset.level ?? "",
       licences: node.dataset.licences ?? "",
-      find: fold(node.textContent),
+      find: `${fold(node.textContent)} ${node.dataset.find ?? ""}`,
+      ...made(node),
     }));
     return part.rows;
   };
 
   let kind = "";
+  let groups = [];
   const show = (item, wanted) => {
     if (item.shown !== wanted) {
       item.shown = wanted;
@@ -46,15 +57,20 @@
     const words = fold(tools.elements.find.value).split(/\s+/).filter(Boolean);
     const level = tools.elements.level.value;
     const licence = tools.elements.licence.value;
-    const plain = !words.length && !level && !licence;
+    const model = chosen("model");
+    const way = chosen("way");
+    const plain = !words.length && !level && !licence && !model && !way;
     const fits = (item) =>
       (!kind || item.kind === kind) &&
       (!level || String(item.level) === level) &&
       (!licence || item.licences.includes(` ${licence} `)) &&
+      (!model || item.model === model) &&
+      (!way || item.way === way) &&
       words.every((word) => item.find.includes(word));
 
     let found = 0;
     for (const card of cards) found += show(card, fits(card));
+    for (const group of groups) count(group);
     let listed = 0;
     for (const part of lists) {
       let count = part.count;
@@ -85,15 +101,42 @@
     score: (a, b) => b.score - a.score || a.place - b.place,
     name: (a, b) => order.compare(a.name, b.name) || a.place - b.place,
   };
-  const sort = () => {
+  const count = (group) => {
+    const shown = group.members.filter((card) => card.shown).length;
+    group.node.hidden = !shown;
+    group.number.textContent = shown.toLocaleString("en");
+  };
+  const heading = (by, card) => {
+    const node = document.createElement("li");
+    const title = node.appendChild(document.createElement("h3"));
+    const number = document.createElement("span");
+    node.className = "group";
+    number.className = "count";
+    const option = [...(tools.elements.model?.options ?? [])].find((each) => each.value === card.model);
+    const prompt = card.node.querySelector(".prompt")?.textContent ?? "";
+    const short = prompt.length > 200 ? `${prompt.slice(0, 199)}…` : prompt;
+    title.append((by === "model" ? option?.textContent : short && `“${short}”`) || "Not recorded", " ", number);
+    return { node, number, members: [] };
+  };
+  const arrange = () => {
     if (!list) return;
-    const sorted = [...cards].sort(sorts[tools.elements.sort.value]);
-    list.replaceChildren(...sorted.map((card) => card.node));
+    const by = chosen("group");
+    const keyed = new Map();
+    for (const card of [...cards].sort(sorts[tools.elements.sort.value])) {
+      const key = by && card[by];
+      if (!keyed.has(key)) keyed.set(key, heading(by, card));
+      keyed.get(key).members.push(card);
+    }
+    groups = by ? [...keyed.values()] : [];
+    for (const group of groups) count(group);
+    const nodes = [...keyed.values()].flatMap((group) =>
+      [...(by ? [group.node] : []), ...group.members.map((card) => card.node)]);
+    list.replaceChildren(...nodes);
   };
 
   let waiting = 0;
   tools.addEventListener("input", (event) => {
-    if (event.target.name === "sort") { sort(); return; }
+    if (event.target.name === "sort" || event.target.name === "group") { arrange(); return; }
     if (event.target.name === "regions") {
       document.documentElement.classList.toggle("bare", !event.target.checked);
       return;
@@ -103,7 +146,9 @@
   });
   tools.addEventListener("submit", (event) => event.preventDefault());
   byId("show-all").addEventListener("click", () => {
-    for (const name of ["find", "level", "licence"]) tools.elements[name].value = "";
+    for (const name of ["find", "level", "licence", "model", "way"]) {
+      if (tools.elements[name]) tools.elements[name].value = "";
+    }
     kind = "";
     apply();
     tools.elements.find.focus();

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from detector.report import LEVEL_WORDS, ImageReport, ScanSummary, Verdict
 from detector.reports.atomic import replacing
 from detector.reports.cards import Finding, card, finding_row, plain_row
+from detector.reports.generation import Generated
 from detector.reports.jsonl import findings_line
 from detector.reports.markup import Markup, element, filled, joined
 from detector.reports.pictures import Shown, shown_file, shown_reference
@@ -106,12 +107,14 @@ class _Collected:
         chosen: Offsets in the spool of the findings to show with pictures, most important first.
         counts: Findings by kind, queries without a match, unreadable ones.
         licences: Number of each licence in the filter, the most frequent first.
+        generated: How the queries were generated.
         rows: Lines of text, by list; at most `MAX_ROWS` each.
     """
 
     chosen: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     licences: dict[str, int] = field(default_factory=dict)
+    generated: Generated = field(default_factory=Generated)
     rows: dict[str, list[Markup]] = field(default_factory=dict)
 
 
@@ -121,11 +124,12 @@ def _collect(findings: Iterable[ImageReport], spool: BinaryIO, max_shown: int) -
     heap: list[tuple[tuple[bool, int, float], int, int]] = []
     for order, report in enumerate(findings):
         finding = Finding.of(report)
+        collected.generated.add(report, finding=finding is not None)
         if finding is None:
             kind = "unreadable" if report.verdict is Verdict.UNREADABLE else "no_match"
             collected.counts[kind] += 1
             if len(collected.rows[kind]) < MAX_ROWS:
-                collected.rows[kind].append(plain_row(report))
+                collected.rows[kind].append(plain_row(report, models=collected.generated.models))
             continue
         collected.counts[finding.kind] += 1
         licences.update(finding.licences)
@@ -199,16 +203,18 @@ class _Page:
         reference = finding.lead.reference
         stored = self._thumbnail(reference.id)
         shown = shown_reference(reference, stored, max_side=_side(number))
-        return card(finding, query.result(), shown, number=number, licences=self._collected.licences)
+        licences, models = self._collected.licences, self._collected.generated.models
+        return card(finding, query.result(), shown, number=number, licences=licences, models=models)
 
     def _further(self) -> Iterator[Markup]:
         chosen = set(self._collected.chosen)
+        licences, models = self._collected.licences, self._collected.generated.models
         self._spool.seek(0)
         offset = written = 0
         for line in iter(self._spool.readline, b""):
             if offset not in chosen and written < MAX_ROWS:
                 written += 1
-                yield finding_row(_finding(line), licences=self._collected.licences)
+                yield finding_row(_finding(line), licences=licences, models=models)
             offset += len(line)
 
     def _at(self, offset: int) -> Finding:
@@ -287,13 +293,14 @@ def _tools(collected: _Collected) -> Markup:
     licences = [("", "All licences")] + [
         (str(n), shortened(plain(name), 48)) for name, n in collected.licences.items()
     ]
+    generated = collected.generated
     sorts = [("level", "Level"), ("score", "Score"), ("name", "File name")]
     box = element("input", type="checkbox", name="regions", checked=True, autocomplete="off")
     field_ = element(
         "input",
         type="search",
         name="find",
-        placeholder="Artist, title or file",
+        placeholder="Artist, title, file or prompt" if generated.recorded else "Artist, title or file",
         autocomplete="off",
         spellcheck="false",
     )
@@ -302,6 +309,7 @@ def _tools(collected: _Collected) -> Markup:
             element("label", element("span", "Search"), field_, class_="grow"),
             _choice("level", "Level", levels),
             _choice("licence", "Licence", licences),
+            *(_choice(name, label, choices) for name, label, choices in generated.choices()),
             _choice("sort", "Sort by", sorts),
             element("label", box, element("span", "Outlines"), class_="check"),
             element("button", "Show all", type="button", id="show-all", hidden=True),

@@ -11,7 +11,7 @@ from PIL import Image
 from detector.report import Reference
 from detector.reports.wording import reason_in_words
 from index.errors import UnreadableImageError
-from index.images import read_image
+from index.images import Picture, read_image
 
 WEBP_QUALITY = 75
 """At 360 px about 20 kB a painting; artefacts stay below what a finding turns on."""
@@ -72,6 +72,11 @@ def shown_reference(reference: Reference, stored: bytes | None, *, max_side: int
         if shown.uri:
             return shown
     return Shown(missing="the index keeps no thumbnail, and the file is not at its place")
+
+
+def shown_picture(picture: Picture, *, max_side: int) -> Shown:
+    """Return a small copy of a picture that has been read."""
+    return _shown(picture.to_pil().copy(), max_side)
 
 
 def _shown(image: Image.Image, max_side: int) -> Shown:

@@ -20,6 +20,11 @@ reference_id           its number in the index
 reference_sha256       digest of its file
 near_duplicates        other references that are near-duplicates of it
 pdq_distance …         the evidence, as in `detector.report.Evidence`; empty: not measured
+generator              what recorded how the query was generated; empty: not recorded, as all that follow
+prompt, model, seed,   how it was generated, as in `detector.report.Generation`
+sampler, steps,
+guidance, strength
+source_picture         name of the picture that went in
 =====================  ===========================================================================
 
 The file is UTF-8 with a byte order mark (spreadsheets need it). No text can start a formula: one that could
@@ -34,7 +39,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from detector.report import LEVEL_WORDS, ImageReport, Match
+from detector.report import LEVEL_WORDS, Generation, ImageReport, Match
 from detector.reports.atomic import replacing
 from detector.reports.wording import reason_in_words
 
@@ -71,6 +76,15 @@ COLUMNS = (
     "tiled_l2",
     "verification",
     "template",
+    "generator",
+    "prompt",
+    "model",
+    "seed",
+    "sampler",
+    "steps",
+    "guidance",
+    "strength",
+    "source_picture",
 )
 
 Cell = str | int | float | None
@@ -118,10 +132,17 @@ def guarded(text: str) -> str:
 def _rows(report: ImageReport) -> Iterator[list[Cell]]:
     reason = reason_in_words(report.reason) if report.reason else ""
     head: list[Cell] = [report.query, report.verdict.value, report.level, report.score, reason]
+    made = _generation_cells(report.generation)
     if not report.matches:
-        yield head + [None] * (len(COLUMNS) - len(head))
+        yield [*head, *[None] * (len(COLUMNS) - len(head) - len(made)), *made]
     for rank, match in enumerate(report.matches, start=1):
-        yield [*head, rank, *_match_cells(match)]
+        yield [*head, rank, *_match_cells(match), *made]
+
+
+def _generation_cells(made: Generation | None) -> list[Cell]:
+    made = made or Generation()
+    cells: list[Cell] = [made.tool, made.prompt, made.model, made.seed, made.sampler]
+    return [*cells, made.steps, made.guidance, made.strength, made.source]
 
 
 def _match_cells(match: Match) -> list[Cell]:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from detector.report import ImageReport, ScanSummary
-from detector.reports.cards import NOT_RECORDED, Finding
+from detector.reports.cards import Finding
 from detector.reports.wording import (
+    NOT_RECORDED,
     counts_in_words,
     described,
     level_in_words,
@@ -70,10 +71,13 @@ def summary_text(summary: ScanSummary) -> Text:
 def _cells(finding: Finding) -> list[Text]:
     match = finding.lead
     place = described(match.reference.occurrences)
+    made = finding.report.generation
+    strength = f", strength {made.strength:g}" if made is not None and made.strength is not None else ""
     level = Text(level_in_words(match.level), style=LEVEL_STYLES.get(match.level, ""))
     for note in (
         region_in_words(match),
         "mirrored" if match.mirrored else "",
+        f"img2img{strength}" if made is not None and made.is_reconstruction else "",
         "cleared" if finding.cleared else "",
     ):
         level.append(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
-from detector.report import LEVEL_WORDS, Evidence, Match, Occurrence, ScanSummary
+from detector.report import LEVEL_WORDS, Evidence, Generation, Match, Occurrence, ScanSummary
 
 NBSP = "\u00a0"
+
+NOT_RECORDED = "not recorded"
 
 WHOLE_COVERAGE = 0.9
 """From this share on people would call it the whole picture; the rest is rounding and cut edges."""
@@ -73,6 +76,16 @@ def percent(share: float) -> str:
 def shortened(text: str, most: int) -> str:
     """Return text of at most `most` characters, with an ellipsis where it was cut."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def folded(text: str) -> str:
+    """Return text as searches compare it: lower case, without accents; as the page's script folds what is typed."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
+
+
+def one_line(text: str) -> str:
+    """Return text on one line: line breaks and runs of spaces become a space."""
+    return plain(" ".join(text.split()))
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -216,6 +229,45 @@ def near_duplicates_in_words(count: int) -> str:
 def places_in_words(count: int) -> str:
     """Say at how many places of the training set the picture stands, or nothing for one."""
     return f"This very picture stands at {count:,} places of the training set." if count > 1 else ""
+
+
+def generation_in_words(generation: Generation) -> str:
+    """Return how a picture was generated in one line: ``“a cat”, model sd15, seed 42, 20 steps of Euler a``."""
+    steps = plural(generation.steps, "step") if generation.steps is not None else ""
+    sampler = plain(generation.sampler)
+    sampling = f"{steps} of {sampler}" if steps and sampler else steps or sampler
+    said = [
+        f"“{shortened(one_line(generation.prompt), 80)}”" if generation.prompt else "",
+        f"model {plain(generation.model)}" if generation.model else "",
+        f"seed {generation.seed}" if generation.seed is not None else "",
+        sampling,
+        f"guidance {generation.guidance:g}" if generation.guidance is not None else "",
+    ]
+    words = ", ".join(part for part in said if part)
+    return (
+        f"{words} ({plain(generation.tool)})"
+        if words and generation.tool
+        else words or plain(generation.tool)
+    )
+
+
+def reconstruction_in_words(generation: Generation) -> str:
+    """Return ``reconstruction attempt at strength 0.4 from cat.png``, as far as that is recorded."""
+    strength = f" at strength {generation.strength:g}" if generation.strength is not None else ""
+    source = f" from {file_name(generation.source)}" if generation.source else ""
+    return f"reconstruction attempt{strength}{source}"
+
+
+def reconstruction_note(generation: Generation, match: Match) -> str:
+    """Say what closeness means where a picture went in, and whether that is this match's, going by its name."""
+    went_in = "A picture went in."
+    names = {file_name(place.path).casefold() for place in match.reference.occurrences if place.path}
+    if generation.source and file_name(generation.source).casefold() in names:
+        went_in = "The picture that went in has the file name of this training image."
+    return (
+        f"{went_in} At low strength, what goes in comes out again from any model: closeness to it is no evidence "
+        "by itself that the model memorised it."
+    )
 
 
 def summary_in_words(summary: ScanSummary) -> str:
