@@ -4,6 +4,7 @@ DetectorError
 ├── UsageError                 the caller asked for something that cannot be (bad option, missing folder)
 ├── UnreadableImageError       one image could not be read; scans and builds turn it into a record
 ├── SourceError                a list, shard or metadata file of references cannot be used
+├── ReplicationError           a guarded pipeline made an image that replicates a training image
 ├── DescriptorError            a descriptor is unknown or does not fit what it is asked for
 │   └── WeightsError           its weights are missing, changed, or cannot be loaded
 └── IndexFolderError           an index folder cannot be used
@@ -17,6 +18,7 @@ DetectorError
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class DetectorError(Exception):
@@ -57,6 +59,18 @@ class SourceError(DetectorError):
     def __init__(self, path: Path | str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = Path(path)
+
+
+class ReplicationError(DetectorError):
+    """A guarded pipeline made an image that replicates a training image, and its policy is to raise.
+
+    Attributes:
+        reports: What the guard says of every image of the call, in order (`detector.GuardReport`).
+    """
+
+    def __init__(self, message: str, reports: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.reports = reports
 
 
 class DescriptorError(DetectorError):
