@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from detector import __version__
-from detector.commands import calibrating, checking, duplicates, indexing, scanning, training
+from detector.commands import auditing, calibrating, checking, duplicates, indexing, scanning, training
 from detector.commands.console import INTERRUPTED, Output
 from detector.commands.options import Debug, Json, Quiet, taught
 
@@ -83,6 +83,18 @@ app.command(
         "detector demo",
     ),
 )(scanning.demo)
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Audit a model: does it give its training images back? Generates from the captions of works it was "
+        "trained on, and reconstructs the works themselves, beside works that it never saw; writes a page, "
+        "plots and every figure with the exact model and seeds. Stop and go on with the same command. Exits "
+        "with 1 if a work is memorised.",
+        "detector audit my-model --index art.index --controls heldout",
+        "detector audit my-model --index art.index --works training.csv --seeds 16",
+        "detector audit base-model --lora style.safetensors --index art.index --controls heldout",
+    ),
+)(auditing.audit)
 app.add_typer(indexing.app, name="index", rich_help_panel=INDEX_PANEL)
 app.command(
     rich_help_panel=INDEX_PANEL,
