@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Action",
+    "AuditOptions",
+    "AuditReport",
     "BuildReport",
     "DescriptorError",
     "Detector",
@@ -29,6 +32,8 @@ __all__ = [
     "DuplicateReport",
     "Evidence",
     "Generation",
+    "GuardReport",
+    "GuardedPipeline",
     "ImageReport",
     "IndexCorruptError",
     "IndexFolderError",
@@ -39,23 +44,32 @@ __all__ = [
     "Keep",
     "Match",
     "Occurrence",
+    "OnMatch",
     "Reference",
     "ReferenceIndex",
     "Relation",
+    "ReplicationError",
+    "ReplicationSafetyChecker",
     "ScanReport",
     "ScanSummary",
     "SourceError",
     "Tie",
     "TrainOptions",
     "TrainReport",
+    "Try",
     "UnreadableImageError",
     "UsageError",
     "Verdict",
     "WeightsError",
     "__version__",
+    "audit",
     "build_index",
     "find_duplicates",
+    "guard",
     "read_drop_list",
+    "read_generation",
+    "read_report_in",
+    "replication_block",
     "train",
 ]
 
@@ -87,6 +101,7 @@ def _require_own_index() -> None:
 _require_own_index()
 
 if TYPE_CHECKING:
+    from detector.audit import AuditOptions, AuditReport, audit
     from detector.detector import Detector, build_index
     from detector.duplicates import (
         DuplicateCluster,
@@ -98,6 +113,12 @@ if TYPE_CHECKING:
         find_duplicates,
         read_drop_list,
     )
+    from detector.guarding.blocks import replication_block
+    from detector.guarding.checker import ReplicationSafetyChecker
+    from detector.guarding.checks import OnMatch
+    from detector.guarding.pipeline import GuardedPipeline, guard
+    from detector.guarding.report import Action, GuardReport, Try
+    from detector.metadata import read_generation, read_report_in
     from detector.report import (
         Evidence,
         Generation,
@@ -120,6 +141,7 @@ if TYPE_CHECKING:
         IndexMissingError,
         IndexVersionError,
         IndexWriteError,
+        ReplicationError,
         SourceError,
         UnreadableImageError,
         UsageError,
@@ -128,6 +150,7 @@ if TYPE_CHECKING:
     from index.reference_index import ReferenceIndex
 else:
     _HOMES = {
+        "detector.audit": ("AuditOptions", "AuditReport", "audit"),
         "detector.detector": ("Detector", "build_index"),
         "detector.duplicates": (
             "DuplicateCluster",
@@ -139,6 +162,12 @@ else:
             "find_duplicates",
             "read_drop_list",
         ),
+        "detector.guarding.blocks": ("replication_block",),
+        "detector.guarding.checker": ("ReplicationSafetyChecker",),
+        "detector.guarding.checks": ("OnMatch",),
+        "detector.guarding.pipeline": ("GuardedPipeline", "guard"),
+        "detector.guarding.report": ("Action", "GuardReport", "Try"),
+        "detector.metadata": ("read_generation", "read_report_in"),
         "detector.report": (
             "Evidence",
             "Generation",

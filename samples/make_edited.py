@@ -1,4 +1,4 @@
-"""Writes stand-ins for generator output: edited artworks, unrelated pictures, and the truth."""
+"""Writes edited artworks, unrelated pictures, and the truth about them: cases that tests know the answer to."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def main() -> None:
     """Parses the command line and writes the folder."""
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(
-        description="Write stand-ins for generator output, made from the sample artworks, and truth.csv.",
+        description="Write edited copies of the sample artworks, unrelated pictures, and truth.csv.",
         epilog="Run make_artworks.py first. The same library versions give the same bytes on every run.",
     )
     parser.add_argument(
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=here / "generated",
+        default=here / "edited",
         metavar="DIR",
         help="folder to write to; files of the same names are replaced (default: %(default)s)",
     )

@@ -33,9 +33,9 @@ def artworks() -> Path:
 
 
 @pytest.fixture(scope="session")
-def generated() -> Path:
-    """The folder of sample queries, with its truth."""
-    return SAMPLES / "generated"
+def edited() -> Path:
+    """The folder of edited sample artworks and of unrelated pictures, with its truth."""
+    return SAMPLES / "edited"
 
 
 @pytest.fixture(scope="session")

@@ -33,14 +33,24 @@ LAYOUT = {
         tables thumbnails torchscript vectors workers
         """,
     "detector": """
-        __init__ __main__ audit calibrate cli clusters detail detector distributed duplicates geometry guard
-        licences lookup pixels report rights scan scoring verify
+        __init__ __main__ calibrate cli clusters detail detector distributed duplicates geometry
+        licences lookup metadata pixels report rights scan scoring verify
+        """,
+    "detector/audit": """
+        __init__ analysis conduct course figures groups log options pipelines plots prompts report statistics works
+        """,
+    "detector/guarding": """
+        __init__ blocks calls checker checks pictures pipeline report
+        """,
+    "detector/provenance": """
+        __init__ comfyui infotext invokeai lists settings
         """,
     "detector/reports": """
-        __init__ atomic cards duplicates_page jsonl markup page pictures spreadsheet terminal wording
+        __init__ atomic audit_page audit_tables cards duplicates_page generation jsonl markup page pictures spreadsheet terminal
+        wording
         """,
     "detector/commands": """
-        __init__ building calibrating checking console duplicates indexing options progress scanning training
+        __init__ auditing building calibrating checking console duplicates indexing options progress scanning training
         """,
     "detector/training": """
         __init__ autoencoder course draws edits finish geometry log loop objective options overlays pictures
@@ -64,17 +74,18 @@ OWNERS: dict[str, set[str]] = {
         "index/neural.py",
         "index/torchscript.py",
         "detector/training/*",
-        "detector/guard.py",
-        "detector/audit.py",
+        "detector/guarding/calls.py",
+        "detector/audit/pipelines.py",
+        "detector/audit/prompts.py",
     },
     "torchvision": set(),
     "open_clip": {"index/neural.py", "index/hub.py", "detector/training/*"},
     "timm": {"detector/training/*"},
     "safetensors": {"detector/training/*"},
     "huggingface_hub": {"index/hub.py"},
-    "diffusers": {"detector/guard.py", "detector/audit.py"},
-    "transformers": {"detector/audit.py"},
-    "accelerate": {"detector/audit.py"},
+    "diffusers": {"detector/guarding/blocks.py", "detector/audit/pipelines.py"},
+    "transformers": {"detector/audit/pipelines.py"},
+    "accelerate": set(),
     # Search and pictures
     "faiss": {"index/vectors.py"},
     "cv2": {"index/keypoints.py", "detector/geometry.py", "detector/pixels.py", "detector/verify.py"},
@@ -88,7 +99,12 @@ OWNERS: dict[str, set[str]] = {
         "index/perceptual.py",
         "index/thumbnails.py",
         "index/torchscript.py",
+        "detector/audit/analysis.py",
+        "detector/audit/course.py",
+        "detector/audit/pipelines.py",
         "detector/detail.py",
+        "detector/guarding/pictures.py",
+        "detector/metadata.py",
         "detector/verify.py",
         "detector/reports/pictures.py",
         "detector/training/edits.py",
@@ -103,8 +119,8 @@ OWNERS: dict[str, set[str]] = {
     # Surfaces
     "typer": {"detector/cli.py", "detector/commands/*"},
     "rich": {"detector/commands/*", "detector/reports/terminal.py"},
-    "scipy": {"detector/calibrate.py"},
-    "matplotlib": {"detector/calibrate.py", "detector/audit.py", "detector/training/report.py"},
+    "scipy": {"detector/calibrate.py", "detector/audit/analysis.py", "detector/audit/statistics.py"},
+    "matplotlib": {"detector/calibrate.py", "detector/audit/plots.py", "detector/training/report.py"},
     "fastapi": {"detector/server/*"},
     "uvicorn": {"detector/server/*"},
     "jinja2": {"detector/server/*"},

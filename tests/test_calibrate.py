@@ -241,10 +241,10 @@ OTHERS = {"0005.jpg": "city-1.jpg", "0006.png": "poster-1.png", "0007.jpg": "cub
 
 
 @pytest.fixture
-def write_csv(tmp_path: Path, generated: Path) -> WriteCsv:
+def write_csv(tmp_path: Path, edited: Path) -> WriteCsv:
     """Write pairs.csv beside the queries that it may name."""
     for name in (*COPIES, *OTHERS):
-        shutil.copy(generated / name, tmp_path / name)
+        shutil.copy(edited / name, tmp_path / name)
 
     def write(rows: Rows, header: str = "query,reference,label") -> Path:
         text = io.StringIO()
@@ -513,11 +513,11 @@ def test_a_gallery_too_small_has_no_distribution() -> None:
     assert nulls.calibrate(gallery(rows)) == {}
 
 
-def test_built_index_gives_unrelated_pictures_large_p_values(detector: Detector, generated: Path) -> None:
+def test_built_index_gives_unrelated_pictures_large_p_values(detector: Detector, edited: Path) -> None:
     found = detector.index.calibration()
     assert set(found) == {"pdq", "phash", "clip:bundled"}
-    unrelated = [detector.check(generated / name) for name in OTHERS]
+    unrelated = [detector.check(edited / name) for name in OTHERS]
     assert all(match.p_value is None or match.p_value > 1e-3 for r in unrelated for match in r.matches)
-    copy = detector.check(generated / "0011.jpg")
+    copy = detector.check(edited / "0011.jpg")
     assert copy.matches[0].p_value is not None
     assert copy.matches[0].p_value < 1e-6

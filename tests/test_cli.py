@@ -50,7 +50,7 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session")
-def place(artworks: Path, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(artworks: Path, edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few references (`art`), queries (`gen`, all matching or not; `none`), and an index."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("art", "gen", "none"):
@@ -64,10 +64,10 @@ def place(artworks: Path, generated: Path, tmp_path_factory: pytest.TempPathFact
     for row in rows:
         shutil.copy(artworks / row["file_name"], folder / "art")
     for name in (*COPIES, *UNRELATED):
-        shutil.copy(generated / name, folder / "gen")
-    (folder / "gen" / "broken.jpg").write_bytes((generated / "0010.jpg").read_bytes()[:2000])
+        shutil.copy(edited / name, folder / "gen")
+    (folder / "gen" / "broken.jpg").write_bytes((edited / "0010.jpg").read_bytes()[:2000])
     for name in UNRELATED:
-        shutil.copy(generated / name, folder / "none")
+        shutil.copy(edited / name, folder / "none")
     build_index(folder / "art", folder / "art.index")
     return folder
 

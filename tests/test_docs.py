@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "samples/README.md"),
-    "index/weights/keypoints/README.md",
+    *("index/weights/keypoints/README.md", "samples/comfyui/README.md"),
 )
 COLUMNS = "96"
 """Width of the terminal in the README."""

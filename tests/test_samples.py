@@ -13,7 +13,7 @@ from PIL import Image
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 ARTWORKS = SAMPLES / "artworks"
-GENERATED = SAMPLES / "generated"
+EDITED = SAMPLES / "edited"
 EDITS = set("recompressed cropped mirrored recoloured pasted retextured rotated text border".split())
 REDRAWN = (
     "flow-field-2.jpg woodcut-2.jpg landscape-1.jpg tiling-1.png line-art-2.webp geometric-1.png city-2.jpg"
@@ -56,11 +56,11 @@ def test_artworks_open_at_their_catalogued_size(catalogue: Any) -> None:
             assert 512 <= max(image.size) <= 768, work.file_name
 
 
-def test_truth_names_every_generated_picture_and_only_known_artworks() -> None:
-    rows = _rows(GENERATED / "truth.csv")
+def test_truth_names_every_edited_picture_and_only_known_artworks() -> None:
+    rows = _rows(EDITED / "truth.csv")
     names = [row["file_name"] for row in rows]
     assert len(names) == len(set(names))
-    assert set(names) == _pictures(GENERATED)
+    assert set(names) == _pictures(EDITED)
     artworks = _pictures(ARTWORKS)
     for row in rows:
         if row["edit"] in EDITS:
@@ -73,7 +73,7 @@ def test_truth_names_every_generated_picture_and_only_known_artworks() -> None:
 
 
 def test_region_is_given_for_pasted_parts_only_and_lies_inside() -> None:
-    for row in _rows(GENERATED / "truth.csv"):
+    for row in _rows(EDITED / "truth.csv"):
         assert bool(row["region"]) == (row["edit"] == "pasted"), row
         if row["region"]:
             x0, y0, x1, y1 = (float(side) for side in row["region"].split(","))
@@ -82,7 +82,7 @@ def test_region_is_given_for_pasted_parts_only_and_lies_inside() -> None:
 
 
 def test_samples_stay_under_ten_megabytes() -> None:
-    files = [path for folder in (ARTWORKS, GENERATED) for path in folder.iterdir()]
+    files = [path for folder in (ARTWORKS, EDITED) for path in folder.iterdir()]
     assert sum(path.stat().st_size for path in files) < 10_000_000
 
 

@@ -27,14 +27,14 @@ def detector(sample_index: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def truth(generated: Path) -> dict[str, dict[str, str]]:
-    with (generated / "truth.csv").open(encoding="utf-8", newline="") as stream:
+def truth(edited: Path) -> dict[str, dict[str, str]]:
+    with (edited / "truth.csv").open(encoding="utf-8", newline="") as stream:
         return {row["file_name"]: row for row in csv.DictReader(stream)}
 
 
 @pytest.fixture(scope="module")
-def findings(detector: Detector, generated: Path) -> dict[str, ImageReport]:
-    return {Path(report.query).name: report for report in detector.scan(generated)}
+def findings(detector: Detector, edited: Path) -> dict[str, ImageReport]:
+    return {Path(report.query).name: report for report in detector.scan(edited)}
 
 
 def first(report: ImageReport) -> str:
@@ -117,9 +117,9 @@ def test_a_match_says_who_made_the_work_and_under_which_licence(detector: Detect
 
 
 def test_a_path_bytes_an_image_and_an_array_give_the_same_finding(
-    detector: Detector, generated: Path
+    detector: Detector, edited: Path
 ) -> None:
-    path = generated / "0008.jpg"
+    path = edited / "0008.jpg"
     with Image.open(path) as image:
         image.load()
         inputs: list[Any] = [path, str(path), path.read_bytes(), image, np.asarray(image)]
@@ -194,11 +194,11 @@ def test_sparse_drawings_carry_enough(detector: Detector, artworks: Path) -> Non
 
 
 def test_findings_come_in_the_folders_order_whatever_the_workers(
-    detector: Detector, generated: Path, tmp_path: Path
+    detector: Detector, edited: Path, tmp_path: Path
 ) -> None:
     some = tmp_path / "some"
     some.mkdir()
-    for path in sorted(generated.glob("000*")):
+    for path in sorted(edited.glob("000*")):
         shutil.copy(path, some)
     (some / "0010x-broken.jpg").write_bytes(b"no picture")
     written = []
@@ -213,8 +213,8 @@ def test_findings_come_in_the_folders_order_whatever_the_workers(
     assert scan.summary.unreadable == 1
 
 
-def test_a_resumed_scan_equals_a_whole_one(detector: Detector, generated: Path, tmp_path: Path) -> None:
-    paths = sorted(generated.glob("000*"))
+def test_a_resumed_scan_equals_a_whole_one(detector: Detector, edited: Path, tmp_path: Path) -> None:
+    paths = sorted(edited.glob("000*"))
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     detector.scan(paths, jsonl=whole)
     lines = whole.read_bytes().splitlines(keepends=True)
@@ -228,12 +228,12 @@ def test_a_resumed_scan_equals_a_whole_one(detector: Detector, generated: Path, 
     assert cut.read_bytes() == whole.read_bytes()
 
 
-def test_an_interrupted_scan_leaves_whole_lines(detector: Detector, generated: Path, tmp_path: Path) -> None:
+def test_an_interrupted_scan_leaves_whole_lines(detector: Detector, edited: Path, tmp_path: Path) -> None:
     def interrupt(progress: Progress) -> None:
         if progress.done == 3:
             raise KeyboardInterrupt
 
-    paths, jsonl = sorted(generated.glob("000*")), tmp_path / "f.jsonl"
+    paths, jsonl = sorted(edited.glob("000*")), tmp_path / "f.jsonl"
     with pytest.raises(KeyboardInterrupt):
         detector.scan(paths, jsonl=jsonl, on_progress=interrupt)
     assert jsonl.read_bytes().count(b"\n") == 3
@@ -335,10 +335,10 @@ def test_an_empty_index_matches_nothing(few: Path, tmp_path: Path) -> None:
         assert (report.verdict, report.matches, report.reason) == (Verdict.NO_MATCH, (), None)
 
 
-def test_a_detector_may_be_shared_between_threads(detector: Detector, generated: Path) -> None:
+def test_a_detector_may_be_shared_between_threads(detector: Detector, edited: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    paths = sorted(generated.glob("000*"))
+    paths = sorted(edited.glob("000*"))
     alone = [detector.check(path) for path in paths]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(detector.check, paths)) == alone
