@@ -22,7 +22,7 @@ from detector.training.finish import _fold
 from detector.training.log import read_log
 from detector.training.loop import CHECKPOINT, retrieval
 from detector.training.objective import UNIQUE, Memory, contrastive, entropy, labels
-from detector.training.overlays import overlays, screens
+from detector.training.overlays import overlays
 from detector.training.pictures import LEAST_PICTURES, read_pictures
 from detector.training.procedural import procedural
 from detector.training.tower import Tower, model_config, save_tower
@@ -63,7 +63,7 @@ def small(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_same_seed_and_step_draw_the_same_views() -> None:
     pictures = procedural(Draws(1, 0, CPU), 8, 64)
-    editor = Editor(overlays(1, count=10), screens(1, count=6))
+    editor = Editor(overlays(1, count=10))
     both = []
     for _ in range(2):
         draws = Draws(3, 5, CPU)
@@ -75,7 +75,7 @@ def test_the_same_seed_and_step_draw_the_same_views() -> None:
 
 def test_views_are_pictures_and_say_how_much_of_another_they_show() -> None:
     pictures = procedural(Draws(1, 0, CPU), 64, 64)
-    editor, draws = Editor(overlays(1, count=10), screens(1, count=6)), Draws(2, 1, CPU)
+    editor, draws = Editor(overlays(1, count=10)), Draws(2, 1, CPU)
     views = editor.edited(draws, pictures, editor.works(draws, 64), 32)
     assert views.images.shape == (64, 3, 32, 32)
     assert float(views.images.min()) >= 0.0
@@ -88,7 +88,7 @@ def test_views_are_pictures_and_say_how_much_of_another_they_show() -> None:
 
 def test_most_views_are_nearer_to_their_own_picture_than_to_the_next() -> None:
     pictures = procedural(Draws(1, 0, CPU), 64, 64)
-    editor, draws = Editor(overlays(1, count=10), screens(1, count=6)), Draws(2, 1, CPU)
+    editor, draws = Editor(overlays(1, count=10)), Draws(2, 1, CPU)
     works = torch.eye(3).expand(64, 3, 3)
     small = F.interpolate(pictures, (32, 32), mode="bilinear", antialias=True)
     views = editor.edited(draws, pictures, works, 32).images

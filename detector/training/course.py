@@ -12,6 +12,7 @@ from detector.training.finish import finish
 from detector.training.log import Check
 from detector.training.loop import CHECKPOINT, Trainer
 from detector.training.options import RATE_FROM_NOTHING, RATE_FURTHER, TrainOptions
+from detector.training.overlays import overlays
 from detector.training.pictures import read_pictures
 from detector.training.report import TrainReport
 from detector.training.tower import TRUNK, Tower, load_tower, model_config
@@ -41,7 +42,7 @@ def train_in(
     if options.rate is None:
         options = replace(options, rate=RATE_FROM_NOTHING if init is None else RATE_FURTHER)
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(tower, pictures, options=options, folder=folder)
+    trainer = Trainer(tower, pictures, overlays=overlays(options.seed), options=options, folder=folder)
     last: list[Check] = []
 
     def on_step(share: float, loss: float) -> None:

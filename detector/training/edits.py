@@ -36,7 +36,7 @@ from detector.training.geometry import (
 WHOLE, CROP = 0.38, 0.32
 """Shares of views that show the whole picture and a crop of it; the rest have a part pasted into another picture."""
 
-PLAIN = 0.35
+PLAIN = 0.25
 """Share of views whose colours and texture stay as they are, and of the others the share whose frame does."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -64,12 +64,10 @@ class Editor:
 
     Attributes:
         overlays: Pictures with opacity to lay over views: uint8, (M, 4, H, H).
-        screens: Pages that views are shown on: uint8, (K, 3, H, H).
         autoencoder: Whose round trip some views take; None leaves that out.
     """
 
     overlays: Tensor
-    screens: Tensor
     autoencoder: Autoencoder | None = None
 
     def works(self, draws: Draws, count: int) -> Tensor:
@@ -96,7 +94,6 @@ class Editor:
         images = self._recoloured(draws, placed.images.clone(), pictures)
         steps: list[Callable[[Draws, Tensor], Tensor]] = [
             self._covered,
-            _striped,
             _soft,
             _textured,
             _lit,
@@ -120,7 +117,7 @@ class Editor:
         shares = torch.exp(draws.uniform(count, math.log(0.12), math.log(0.9)))
         shares = torch.where(pasted, draws.uniform(count, 0.2, 1.3).clamp(max=1.0), shares)
         shares = torch.where(whole, torch.ones_like(shares), shares)
-        inner = random_windows(draws, shares) @ flips(draws.chance(count, 0.3), draws.chance(count, 0.1))
+        inner = random_windows(draws, shares) @ flips(draws.chance(count, 0.3), draws.chance(count, 0.05))
         ripple = draws.uniform(count, 0.0, 0.07) * draws.chance(count, 0.3)
         local = places(outer, size, ripples(draws, ripple, size))
         points = through(inner, local)
@@ -139,13 +136,6 @@ class Editor:
             draws.chance(count, 0.5).view(-1, 1, 1, 1), flat.mean(1, keepdim=True).round(), flat
         )
         background = torch.where(shows_host.view(-1, 1, 1, 1), scene, flat.expand_as(scene))
-        paged = (~shows_host & draws.chance(count, 0.4)).nonzero().squeeze(1)
-        if len(paged):
-            which = draws.uniform(len(paged), 0, len(self.screens)).long()
-            pages = self.screens[which].float() / 255
-            background[paged] = look(
-                pages, places(random_windows(draws, draws.uniform(len(paged), 0.4, 1.0)), size)
-            )
         mask = torch.where(goes_on.view(-1, 1, 1, 1), torch.ones_like(mask), mask)
         images = torch.lerp(background, view, mask)
         share = (1.0 - mask).mean(dim=(1, 2, 3)) * shows_host
@@ -162,11 +152,11 @@ class Editor:
         count = len(whole)
         turned = draws.uniform(count)
         angle = draws.uniform(count, -18.0, 18.0) * (turned < 0.35)
-        angle = torch.where(turned > 0.78, draws.uniform(count, -65.0, 65.0), angle)
+        angle = torch.where(turned > 0.82, draws.uniform(count, -65.0, 65.0), angle)
         angle = torch.where(turned > 0.97, 90.0 * draws.uniform(count, 1.0, 4.0).floor(), angle)
         shear = draws.uniform(count, -0.3, 0.3) * draws.chance(count, 0.15)
         tilt = draws.uniform((count, 2), -0.25, 0.25) * draws.chance(count, 0.12).unsqueeze(1)
-        turn = turns(degrees(angle * ~(pasted & (turned < 0.78))), shear, tilt)
+        turn = turns(degrees(angle * ~(pasted & (turned < 0.82))), shear, tilt)
         # A part that is pasted covers this share of the view; a whole picture may leave a frame round it.
         area = torch.where(pasted, draws.uniform(count, 0.12, 0.95), draws.uniform(count, 0.18, 1.0))
         smaller = pasted | (whole & draws.chance(count, 0.55))
@@ -328,26 +318,6 @@ def _textured(draws: Draws, images: Tensor) -> Tensor:
     keep = draws.uniform((len(chosen), 1, 1, 1), 0.0, 0.6)
     grain = strokes * draws.uniform((len(chosen), 1, 1, 1), 0.02, 0.12)
     images[chosen] = coarse + (images[chosen] - coarse) * keep + grain
-    return images
-
-
-def _striped(draws: Draws, images: Tensor) -> Tensor:
-    """Stripes of one colour across it, thin to half of the area, see-through to opaque."""
-    chosen = draws.some(len(images), 0.1)
-    if not len(chosen):
-        return images
-    shape = (len(chosen), 1, 1, 1)
-    still = torch.zeros(len(chosen), 2, device=images.device)
-    angle = degrees(draws.uniform(len(chosen), 0.0, 180.0))
-    points = places(turns(angle, still[:, 0], still), images.shape[-1])
-    phase = points[..., :1].permute(0, 3, 1, 2) * draws.uniform(shape, 1.0, 9.0) + draws.uniform(
-        shape, 0.0, 1.0
-    )
-    mask = (phase - phase.floor() < draws.uniform(shape, 0.15, 0.55)) * draws.uniform(shape, 0.4, 1.6).clamp(
-        max=1.0
-    )
-    colour = (draws.uniform((len(chosen), 3, 1, 1)) * 1.6 - 0.3).clamp(0, 1)
-    images[chosen] = torch.lerp(images[chosen], colour.expand_as(images[chosen]), mask)
     return images
 
 

@@ -25,7 +25,6 @@ from detector.training.edits import Editor
 from detector.training.log import Check, read_log, write_log
 from detector.training.objective import ENTROPY, TEMPERATURE, UNIQUE, Memory, contrastive, entropy, labels
 from detector.training.options import RATE_FROM_NOTHING, TrainOptions
-from detector.training.overlays import overlays, screens
 from detector.training.pictures import TrainingSet
 from detector.training.procedural import procedural
 from detector.training.tower import Tower
@@ -40,13 +39,13 @@ WARM_UP = 0.03
 LEAST_RATE = 0.02
 """Share of the learning rate that is left at the end of the cosine."""
 
-LARGE_FROM = 0.4
+LARGE_FROM = 0.6
 """Share of the training done on small views; the rest is on views of the tower's own side."""
 
 SMALL = 0.75
 """Side of the small views as a share of the tower's."""
 
-MEMORY_FROM = 0.05
+MEMORY_FROM = 0.15
 """Share of the training after which past references are negatives: before, rows move too fast to be compared
 with old ones, and the cheapest way to lower the loss is to move on."""
 
@@ -75,17 +74,17 @@ class _State:
 class Trainer:
     """Trains a tower on pictures, resuming from the checkpoint in its folder where there is one.
 
-    Views are told from references that the running average of the tower describes (He et al. 2020,
-    arXiv:1911.05722): rows of its past are then still comparable with those of today.
-
     Args:
         tower: The network, freshly made or trained before.
         pictures: What to train on; some are held out.
+        overlays: From `overlays.overlays`.
         options: Length, rates, seed, device.
         folder: Where checkpoint and log go.
     """
 
-    def __init__(self, tower: Tower, pictures: TrainingSet, *, options: TrainOptions, folder: Path) -> None:
+    def __init__(
+        self, tower: Tower, pictures: TrainingSet, *, overlays: Tensor, options: TrainOptions, folder: Path
+    ) -> None:
         self.device = torch.device(options.device)
         self.options, self.folder = options, folder
         self.state = _State()
@@ -97,8 +96,7 @@ class Trainer:
         self.tower = tower.to(self.device)
         self.average = AveragedModel(tower, avg_fn=_averaging(options.averaging), use_buffers=True)
         self.autoencoder = Autoencoder().to(self.device)
-        laid_over, pages = overlays(options.seed), screens(options.seed)
-        self.editor = Editor(laid_over.to(self.device), pages.to(self.device), self.autoencoder)
+        self.editor = Editor(overlays.to(self.device), self.autoencoder)
         decayed = [p for p in tower.parameters() if p.ndim > 1]
         plain = [p for p in tower.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": options.decay}, {"params": plain, "weight_decay": 0.0}]
@@ -205,11 +203,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.tower.train()
-        with torch.no_grad(), self._precision():
-            whole = F.normalize(self.average.eval()(references).float())
         with self._precision():
-            rows = self.tower(torch.cat([views.images for views in edited]))
-        parts = F.normalize(rows.float()).view(SECOND_VIEWS, len(pictures), -1).unbind()
+            rows = self.tower(torch.cat([references, *(views.images for views in edited)]))
+        whole, *parts = F.normalize(rows.float()).view(1 + SECOND_VIEWS, len(pictures), -1)
         known = self.memory.filled if self.share >= MEMORY_FROM else 0
         past, past_groups = self.memory.rows[:known], self.memory.groups[:known]
         terms = []
@@ -219,7 +215,7 @@ class Trainer:
                 contrastive(rows_of_views, whole, target, groups=groups, past=past, past_groups=past_groups)
             )
         loss = torch.stack(terms).mean()
-        spread = entropy(parts[0], groups)
+        spread = entropy(whole, groups)
         total = loss + ENTROPY * min(1.0, self.share / 0.1) * spread
         if not bool(torch.isfinite(total)):
             raise WeightsError(

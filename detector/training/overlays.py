@@ -1,4 +1,4 @@
-"""What people lay over pictures, and screens that they show them on; drawn once a training."""
+"""What people lay over pictures: lines of text, faces, stripes, frames of a window; drawn once a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 SIDE = 128
 COUNT = 256
-SCREENS = 96
 
 
 def overlays(seed: int, *, count: int = COUNT) -> Tensor:
@@ -21,34 +20,6 @@ def overlays(seed: int, *, count: int = COUNT) -> Tensor:
     kinds = (_text, _text, _face, _stripes, _window)
     made = [np.asarray(kinds[number % len(kinds)](rng)) for number in range(count)]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
-
-
-def screens(seed: int, *, count: int = SCREENS) -> Tensor:
-    """Return pages and posts, as screenshots have them round a picture: uint8, (count, 3, SIDE, SIDE)."""
-    rng = random.Random(seed)
-    made = [np.asarray(_screen(rng)) for _ in range(count)]
-    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
-
-
-def _screen(rng: random.Random) -> Image.Image:
-    paper = rng.choice(((255, 255, 255), (246, 247, 249), (24, 26, 30), _colour(rng)[:3]))
-    ink = (30, 30, 30) if sum(paper) > 380 else (225, 225, 225)
-    image = Image.new("RGB", (SIDE, SIDE), paper)
-    draw = ImageDraw.Draw(image)
-    for _ in range(rng.randint(1, 3)):
-        x, y, wide, high = rng.randint(0, 90), rng.randint(0, 110), rng.randint(10, 128), rng.randint(4, 30)
-        draw.rectangle((x, y, x + wide, y + high), fill=_colour(rng)[:3])
-    y = rng.randint(0, 12)
-    while y < SIDE:
-        x, step = rng.randint(2, 60), rng.randint(4, 9)
-        for _ in range(rng.randint(1, 5)):
-            draw.rectangle((x, y, x + rng.randint(10, 60), y + max(1, step // 3)), fill=ink)
-            y += step
-        for _ in range(rng.randint(0, 3)):
-            at, size = rng.randint(0, 120), rng.randint(3, 12)
-            draw.ellipse((at, y, at + size, y + size), fill=_colour(rng)[:3])
-        y += rng.randint(4, 50)
-    return image
 
 
 def _colour(rng: random.Random) -> tuple[int, int, int, int]:
