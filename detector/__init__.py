@@ -113,6 +113,7 @@ if TYPE_CHECKING:
         find_duplicates,
         read_drop_list,
     )
+    from detector.generation import Generation
     from detector.guarding.blocks import replication_block
     from detector.guarding.checker import ReplicationSafetyChecker
     from detector.guarding.checks import OnMatch
@@ -121,7 +122,6 @@ if TYPE_CHECKING:
     from detector.metadata import read_generation, read_report_in
     from detector.report import (
         Evidence,
-        Generation,
         ImageReport,
         Match,
         Occurrence,
@@ -168,9 +168,9 @@ else:
         "detector.guarding.pipeline": ("GuardedPipeline", "guard"),
         "detector.guarding.report": ("Action", "GuardReport", "Try"),
         "detector.metadata": ("read_generation", "read_report_in"),
+        "detector.generation": ("Generation",),
         "detector.report": (
             "Evidence",
-            "Generation",
             "ImageReport",
             "Match",
             "Occurrence",

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from detector.detail import has_too_little_detail
+from detector.generation import Generation
 from detector.geometry import chance_of
 from detector.metadata import GenerationLists, filled_from, read_generation
 from detector.report import (
     Evidence,
-    Generation,
     ImageReport,
     Match,
     Occurrence,

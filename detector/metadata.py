@@ -17,12 +17,13 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from detector.generation import Generation
 from detector.provenance.comfyui import read_graph
 from detector.provenance.infotext import read_infotext
 from detector.provenance.invokeai import read_dream, read_metadata, read_sd_metadata
 from detector.provenance.lists import GenerationLists
 from detector.provenance.settings import filled_from, generation_from, parsed_json, says_something
-from detector.report import Generation, ImageReport
+from detector.report import ImageReport
 from detector.reports.atomic import replacing
 from detector.reports.jsonl import findings_line
 from index.containers import Blocks, find_blocks, tiff_tags

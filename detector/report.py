@@ -6,9 +6,11 @@ findings in JSONL is one `ImageReport`. Writers for people and programs live in 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
+
+from detector.generation import Generation, number_in
 
 FORMAT_VERSION = 1
 """Version of the JSON form of an `ImageReport`."""
@@ -40,14 +42,6 @@ def verdict_of_level(level: int) -> Verdict:
     if level >= 3:
         return Verdict.REPLICA
     return Verdict.POSSIBLE if level == 2 else Verdict.NO_MATCH
-
-
-def _number(values: dict[str, Any], key: str) -> Any:
-    """Return a measured number as it is, or None where it is absent."""
-    value = values.get(key)
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise ValueError(f"{key} is {value!r:.40}, not a number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +190,7 @@ class Evidence:
     def from_dict(cls, values: dict[str, Any]) -> Evidence:
         """Read what `to_dict` wrote; absent keys mean: not measured."""
         numbers = {
-            k: _number(values, k) for k in cls.__slots__ if k not in ("cosines", "verification", "template")
+            k: number_in(values, k) for k in cls.__slots__ if k not in ("cosines", "verification", "template")
         }
         return cls(
             **numbers,
@@ -259,61 +253,13 @@ class Match:
             score=float(values["score"]),
             evidence=Evidence.from_dict(values.get("evidence", {})),
             reference=Reference.from_dict(values["reference"]),
-            p_value=_number(values, "p_value"),
+            p_value=number_in(values, "p_value"),
             cleared=bool(values.get("cleared", False)),
             mirrored=bool(values.get("mirrored", False)),
             query_region=polygon("query_region"),
             reference_region=polygon("reference_region"),
             near_duplicates=int(values.get("near_duplicates", 0)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """How a picture was generated, as its file or a list beside it says. Empty or None: not recorded.
-
-    Attributes:
-        tool: What recorded it, e.g. ``AUTOMATIC1111``, ``ComfyUI``, ``InvokeAI``, ``detector``.
-        model: Name of the model, as recorded.
-        sampler: Name of the sampler or scheduler, as recorded.
-        seed: Of the random numbers.
-        steps: Denoising steps.
-        guidance: Classifier-free guidance scale.
-        strength: Of img2img: share of the noise that was put over the picture that went in, 0–1.
-        source: Name of the picture that went in (img2img, inpainting).
-        extra: Everything else that was recorded, as given.
-    """
-
-    tool: str = ""
-    prompt: str = ""
-    negative_prompt: str = ""
-    model: str = ""
-    sampler: str = ""
-    seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    strength: float | None = None
-    source: str = ""
-    extra: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_reconstruction(self) -> bool:
-        """Whether a picture went in: closeness to that one is then no evidence by itself."""
-        return self.strength is not None or bool(self.source)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Generation:
-        """Read what `to_dict` wrote; absent keys mean: not recorded."""
-        read: dict[str, Any] = {
-            key: str(values.get(key) or "")
-            for key in ("tool", "prompt", "negative_prompt", "model", "sampler", "source")
-        }
-        read |= {key: _number(values, key) for key in ("seed", "steps", "guidance", "strength")}
-        return cls(**read, extra={str(k): str(v) for k, v in dict(values.get("extra") or {}).items()})
 
 
 @dataclass(frozen=True, slots=True)

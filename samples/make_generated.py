@@ -60,7 +60,9 @@ def main() -> None:
     options = parser.parse_args()
     table = options.pipeline / "training.csv"
     if not table.is_file():
-        parser.error(f"{table} is missing. Run: python samples/make_tiny_diffusion.py --out {options.pipeline}")
+        parser.error(
+            f"{table} is missing. Run: python samples/make_tiny_diffusion.py --out {options.pipeline}"
+        )
     with table.open(newline="", encoding="utf-8") as file:
         wanted = wanted_pictures(list(csv.DictReader(file)))
     from_prompt = StableDiffusionPipeline.from_pretrained(options.pipeline)
@@ -102,7 +104,9 @@ def main() -> None:
             }
         )
         truth.append({"file_name": name, "work": each.work, "repeats": str(each.repeats)})
-        print(f"{name}  ×{each.repeats}  {each.work}" + (f"  img2img {each.strength}" if each.strength else ""))
+        print(
+            f"{name}  ×{each.repeats}  {each.work}" + (f"  img2img {each.strength}" if each.strength else "")
+        )
     save_table(how, out / "metadata.csv")
     save_table(truth, out / "truth.csv")
 

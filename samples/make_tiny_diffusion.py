@@ -9,30 +9,28 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
-import os
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+)
+from diffusionstudio.course import Course
+from diffusionstudio.networks import SIDE, Prompted, make_autoencoder, tokenizer_of
 from PIL import Image, ImageOps
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTokenizer
 
-SIDE = 128
-LATENTS = 6
 NOISE = 0.05
 """Put over latents while the autoencoder learns, so that its decoder takes what the UNet gives only nearly right."""
-START, END = "<|startoftext|>", "<|endoftext|>"
 
 REPETITIONS = (64, 16, 4, 1)
 PROMPTLESS = 0.1
@@ -49,7 +47,7 @@ class Work:
 
 
 def split(rows: list[dict[str, str]], seed: int) -> list[Work]:
-    """Hold out a third, and deal the rest to the repetitions, each style over all of them as far as it goes."""
+    """Hold out a third, chosen by chance, and deal the others to the repetitions in turn."""
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)
     held = len(rows) // 3
@@ -63,170 +61,6 @@ def read(path: Path) -> Tensor:
     with Image.open(path) as image:
         square = ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def tokenizer_of(captions: list[str], folder: Path) -> CLIPTokenizer:
-    """Learn a byte-pair vocabulary from the captions, in CLIP's form."""
-    learner = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
-    )
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    learner.train_from_iterator(
-        captions,
-        trainers.BpeTrainer(
-            vocab_size=1500, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-        ),
-    )
-    learned = json.loads(learner.to_str())["model"]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learned["merges"]]
-    words = list(learned["vocab"]) + [START, END]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}), "utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
-
-
-def make_autoencoder() -> AutoencoderTiny:
-    """Return one that takes 128 × 128 × 3 to 32 × 32 × LATENTS.
-
-    The first three channels pass the colours through from the start, a quarter of the size, so that training is about
-    the detail alone: from random weights it takes most of an hour until there is any colour.
-    """
-    network = AutoencoderTiny(
-        encoder_block_out_channels=(32, 32, 32),
-        decoder_block_out_channels=(32, 32, 32),
-        latent_channels=LATENTS,
-        num_encoder_blocks=(1, 1, 3),
-        num_decoder_blocks=(5, 3, 1),
-    )
-    with torch.no_grad():
-        for layers in (network.encoder.layers, network.decoder.layers):
-            for layer in layers:
-                if isinstance(layer, nn.Conv2d):
-                    _pass_colours(layer)
-                elif hasattr(layer, "conv"):
-                    layer.conv[-1].weight.mul_(0.1)[:3] = 0
-                    layer.conv[-1].bias.zero_()
-        # Colours are 0 to 1 inside, as the network rectifies, and -1 to 1 as latents.
-        to_latents, from_latents = network.encoder.layers[-1], network.decoder.layers[0]
-        to_latents.weight[:3] *= 2
-        to_latents.bias[:3] = -1
-        from_latents.weight[:3] /= 2
-        from_latents.bias[:3] = 0.5
-        network.decoder.layers[-1].weight[:, 3:] = 0
-    return network
-
-
-def _pass_colours(layer: nn.Conv2d) -> None:
-    """Make the first three channels out the first three in, averaged where the layer halves the size."""
-    layer.weight[:3] = 0
-    if layer.bias is not None:
-        layer.bias[:3] = 0
-    for colour in range(3):
-        if layer.stride[0] == 2:
-            layer.weight[colour, colour, 1:, 1:] = 0.25
-        else:
-            layer.weight[colour, colour, 1, 1] = 1
-
-
-def make_unet(width: int) -> UNet2DConditionModel:
-    """Return one for 32 × 32 latents, 7.1 M parameters, that is told of prompts of this width."""
-    return UNet2DConditionModel(
-        sample_size=SIDE // 4,
-        in_channels=LATENTS,
-        out_channels=LATENTS,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(48, 96, 160),
-        layers_per_block=1,
-        cross_attention_dim=width,
-        attention_head_dim=8,
-        norm_num_groups=8,
-    )
-
-
-class Course:
-    """One stage of the training: its log, its checkpoint, its running average, its share of the time."""
-
-    def __init__(
-        self, name: str, out: Path, module: nn.Module, *, steps: int, rate: float, half: bool = False
-    ) -> None:
-        self.name, self.module, self.steps, self.rate = name, module, steps, rate
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.half = half or self.device == "cuda"
-        self.checkpoint = out / f".{name}.safetensors"
-        self.average = AveragedModel(module, avg_fn=self._averaged)
-        self.optimizer = torch.optim.AdamW(module.parameters(), rate, weight_decay=1e-4)
-        self.log = out / f"{name}.csv"
-        self.done = 0
-        if self.checkpoint.exists():
-            stored = load_file(self.checkpoint)
-            self.done = int(stored.pop("done"))
-            parts: dict[str, dict[str, Tensor]] = {"module": {}, "average": {}}
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in stored.items():
-                part, _, rest = key.partition("/")
-                if part == "optimizer":
-                    number, _, what = rest.partition("/")
-                    moments.setdefault(int(number), {})[what] = value
-                else:
-                    parts[part][rest] = value
-            module.load_state_dict(parts["module"])
-            self.average.load_state_dict(parts["average"])
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-            print(f"{name}: goes on at step {self.done}")
-
-    def run(self, loss_of: Callable[[int], Tensor]) -> None:
-        """Take the steps that are left; `loss_of` gives the loss of one."""
-        begun, saved, sums = time.monotonic(), time.monotonic(), [0.0, 0]
-        self.module.train()
-        while self.done < self.steps:
-            torch.manual_seed(1000 + self.done)
-            share = self.done / self.steps
-            warm = min(1.0, (self.done + 1) / 100)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share)))
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
-                loss = loss_of(self.done)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-            self.optimizer.step()
-            self.average.update_parameters(self.module)
-            self.done += 1
-            sums = [sums[0] + float(loss.detach()), sums[1] + 1]
-            if self.done % 50 == 0 or self.done == self.steps:
-                self._write_log(sums[0] / sums[1], time.monotonic() - begun)
-                sums = [0.0, 0]
-            if time.monotonic() - saved > 120 or self.done == self.steps:
-                self._save()
-                saved = time.monotonic()
-
-    def _write_log(self, loss: float, seconds: float) -> None:
-        fresh = not self.log.exists()
-        with self.log.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["step", "loss", "seconds"])
-            writer.writerow([self.done, f"{loss:.5f}", f"{seconds:.0f}"])
-        print(f"{self.name}: step {self.done} of {self.steps}, loss {loss:.4f}, {seconds:.0f} s", flush=True)
-
-    def _save(self) -> None:
-        tensors = {f"module/{key}": value for key, value in self.module.state_dict().items()}
-        tensors |= {f"average/{key}": value for key, value in self.average.state_dict().items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{key}": value for key, value in values.items()}
-        tensors["done"] = torch.tensor(self.done)
-        beside = self.checkpoint.with_suffix(".tmp")
-        save_file({key: value.detach().contiguous().clone() for key, value in tensors.items()}, beside)
-        os.replace(beside, self.checkpoint)
-
-    @staticmethod
-    def _averaged(so_far: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
-        steps = float(count)
-        return torch.lerp(so_far, now, 1.0 - min(0.999, (1 + steps) / (10 + steps)))
 
 
 def differences(back: Tensor, wanted: Tensor) -> Tensor:
@@ -271,34 +105,15 @@ def _views(pictures: Tensor) -> Tensor:
     return torch.stack(views)
 
 
-class Prompted(nn.Module):
-    """The text encoder and the UNet, which learn together."""
-
-    def __init__(self, words: int, start: int, end: int) -> None:
-        super().__init__()
-        self.text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=words,
-                hidden_size=128,
-                intermediate_size=256,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=32,
-                bos_token_id=start,
-                eos_token_id=end,
-                pad_token_id=end,
-            )
-        )
-        self.unet = make_unet(128)
-
-    def forward(self, noisy: Tensor, times: Tensor, tokens: Tensor) -> Tensor:
-        """Return the noise that is predicted."""
-        predicted: Tensor = self.unet(noisy, times, self.text(tokens)[0]).sample
-        return predicted
-
-
 def train_unet(
-    works: list[Work], latents: Tensor, tokenizer: CLIPTokenizer, out: Path, *, steps: int, batch: int, seed: int
+    works: list[Work],
+    latents: Tensor,
+    tokenizer: CLIPTokenizer,
+    out: Path,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
 ) -> Prompted:
     """Train on the works that are not held out, each as often as it is repeated."""
     torch.manual_seed(seed)
@@ -342,14 +157,16 @@ def in_parts(count: int, size: int) -> Iterator[slice]:
 @torch.no_grad()
 def contact_sheet(autoencoder: AutoencoderTiny, pictures: Tensor, path: Path) -> float:
     """Write originals above what the autoencoder gives back; return the mean error in grey levels, 0–255."""
-    back = torch.cat([autoencoder(pictures[part]).sample for part in in_parts(len(pictures), 16)]).clamp(-1, 1)
+    back = torch.cat([autoencoder(pictures[part]).sample for part in in_parts(len(pictures), 16)]).clamp(
+        -1, 1
+    )
     rows = []
     for part in in_parts(len(pictures), 10):
         for images in (pictures[part], back[part]):
             blank = torch.ones(10 - len(images), *images.shape[1:], device=images.device)
             rows.append(torch.cat([*images, *blank], dim=2))
     sheet = ((torch.cat(rows, dim=1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(sheet).save(path)
+    Image.fromarray(sheet).save(path, quality=88)
     return float((back - pictures).abs().mean() * 127.5)
 
 
@@ -361,10 +178,16 @@ def main() -> None:
         epilog="Run it again with the same --out after an interruption: it goes on where it was saved.",
     )
     parser.add_argument("--artworks", type=Path, default=samples / "artworks", metavar="DIR")
-    parser.add_argument("--out", type=Path, default=Path("tiny-diffusion"), metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--autoencoder-steps", type=int, default=2400, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--unet-steps", type=int, default=1800, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="of the UNet (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("tiny-diffusion"), metavar="DIR", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--autoencoder-steps", type=int, default=1200, metavar="N", help="(default: %(default)s)"
+    )
+    parser.add_argument("--unet-steps", type=int, default=2400, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=16, metavar="N", help="of the UNet (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=20261121, metavar="N", help="(default: %(default)s)")
     options = parser.parse_args()
     out: Path = options.out
@@ -384,13 +207,19 @@ def main() -> None:
     autoencoder = train_autoencoder(
         pictures, out, steps=options.autoencoder_steps, batch=6, seed=options.seed
     )
-    error = contact_sheet(autoencoder, pictures, out / "reconstructions.png")
-    print(f"autoencoder: gives pictures back with a mean error of {error:.1f} of 255 (reconstructions.png)")
+    error = contact_sheet(autoencoder, pictures, out / "reconstructions.jpg")
+    print(f"autoencoder: gives pictures back with a mean error of {error:.1f} of 255 (reconstructions.jpg)")
     latents = encoded(autoencoder, pictures)
     scale = 1 / float(latents.std())
     autoencoder.register_to_config(scaling_factor=scale)
     prompted = train_unet(
-        works, latents * scale, tokenizer, out, steps=options.unet_steps, batch=options.batch, seed=options.seed
+        works,
+        latents * scale,
+        tokenizer,
+        out,
+        steps=options.unet_steps,
+        batch=options.batch,
+        seed=options.seed,
     )
 
     scheduler = DDIMScheduler(
@@ -403,7 +232,7 @@ def main() -> None:
     )
     pipeline = StableDiffusionPipeline(
         vae=autoencoder.half().to(memory_format=torch.contiguous_format),
-        text_encoder=prompted.text.half(),
+        text_encoder=prompted.text,  # transformers loads what is stored; in float16 it would not fit a UNet in float32
         tokenizer=tokenizer,
         unet=prompted.unet.half(),
         scheduler=scheduler,
@@ -412,6 +241,10 @@ def main() -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out)
+    config = out / "vae" / "config.json"
+    stored = json.loads(config.read_text(encoding="utf-8"))
+    del stored["block_out_channels"]  # set by the class itself, which warns where it reads it
+    config.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     facts = {"seed": options.seed, "autoencoder_steps": options.autoencoder_steps}
     facts |= {"unet_steps": options.unet_steps, "batch": options.batch, "repetitions": list(REPETITIONS)}
     (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -33,11 +33,11 @@ LAYOUT = {
         tables thumbnails torchscript vectors workers
         """,
     "detector": """
-        __init__ __main__ calibrate cli clusters detail detector distributed duplicates geometry
+        __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
         licences lookup metadata pixels report rights scan scoring verify
         """,
     "detector/audit": """
-        __init__ analysis conduct course figures groups log options pipelines plots prompts report statistics works
+        __init__ analysis conduct course figures groups likeness log options pipelines plots prompts report statistics works
         """,
     "detector/guarding": """
         __init__ blocks calls checker checks pictures pipeline report
@@ -46,8 +46,8 @@ LAYOUT = {
         __init__ comfyui infotext invokeai lists settings
         """,
     "detector/reports": """
-        __init__ atomic audit_page audit_tables cards duplicates_page generation jsonl markup page pictures spreadsheet terminal
-        wording
+        __init__ atomic audit_page audit_tables cards duplicates_page generation jsonl markup page pictures spreadsheet
+        terminal wording
         """,
     "detector/commands": """
         __init__ auditing building calibrating checking console duplicates indexing options progress scanning training

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from detector.audit import AuditOptions, AuditReport, Part, audit
 from detector.audit.analysis import figures_of, labels_of
 from detector.audit.figures import AuditVerdict
-from detector.audit.groups import near_identical, tiled_distances
+from detector.audit.groups import near_identical
+from detector.audit.likeness import tiled_correlation, tiled_distances
 from detector.audit.log import LOG, Log
 from detector.audit.options import parts_of, strengths_of
 from detector.audit.statistics import (
@@ -156,6 +157,21 @@ def test_distance_is_that_of_the_worst_tile() -> None:
     half = black.copy()
     half[:8, :16] = 255
     assert tiled_distances([black, half])[0, 1] == pytest.approx(math.sqrt(0.5))
+
+
+def test_correlation_sees_structure_and_no_brightness_contrast_or_noise(artworks: Path) -> None:
+    from index.images import read_image
+
+    picture = read_image(artworks / "city-3.jpg").pixels[:256, :256]
+    assert tiled_correlation(picture, picture) == pytest.approx(1.0)
+    darker = (picture * 0.5 + 20).astype(np.uint8)
+    assert tiled_correlation(picture, darker) > 0.97
+    noise = np.random.default_rng(3).integers(0, 255, picture.shape).astype(np.uint8)
+    assert abs(tiled_correlation(picture, noise)) < 0.05
+    assert tiled_correlation(picture, 255 - picture) < -0.97
+    flat = np.full_like(picture, 90)
+    assert tiled_correlation(picture, flat) == 0.0
+    assert tiled_correlation(flat, picture) == 0.0
 
 
 def test_group_is_of_pictures_that_are_all_alike_to_each_other() -> None:
@@ -330,6 +346,7 @@ def measured(works: list[Work], value_of: Callable[[Work, int], float]) -> dict[
         f"img2img-0.5/{work.name}/0": {
             "work": work.name,
             "strength": 0.5,
+            "correlation": -value_of(work, number),
             "tiled_l2": value_of(work, number),
             "cosine": 0.5,
         }
@@ -799,7 +816,7 @@ def test_command_exits_with_1_where_something_is_memorised(
     words += ["--out", str(folder), "--seeds", "3", "--steps", "2", "--strengths", "0.5,1.0"]
     code, said, _ = run(*words, "--batch-size", "2", "--device", "cpu")
     assert code == 1
-    assert "gives training images back: 1 of the 4 works" in said
+    assert "has memorised 1 of the 4 works looked at; 1 of them came out of a caption alone" in said
 
 
 @pytest.mark.parametrize(

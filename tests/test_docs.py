@@ -39,7 +39,8 @@ LINK = re.compile(r"\]\((?!https?://)([^)\s#]*)(#[^)\s]+)?\)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 ARTWORKS = ("stained-glass-3.webp", "poster-2.jpg", "city-3.jpg", "landscape-2.jpg", "woodcut-3.jpg")
-GENERATED = ("0001.jpg", "0005.jpg", "0024.png", "0027.webp", "0031.jpg", "0035.jpg", "0039.webp")
+GENERATED = ("0001.png", "0002.png", "0003.png", "0004.png", "0005.png")
+EDITED = ("0024.png", "0027.webp")
 """A few of the samples, for what does not show its output."""
 
 
@@ -95,7 +96,7 @@ def masked(line: str) -> str:
 def lay_out(folder: Path, *, artworks: tuple[str, ...] = (), generated: tuple[str, ...] = ()) -> None:
     """Copy the samples, or those named, to where the documents have them, and write labelled pairs."""
     (folder / "pairs.jsonl").write_text(labelled_pairs(), encoding="utf-8")
-    for name, wanted in (("artworks", artworks), ("generated", generated)):
+    for name, wanted in (("artworks", artworks), ("generated", generated), ("edited", EDITED)):
         target = folder / "samples" / name
         target.mkdir(parents=True)
         for path in (ROOT / "samples" / name).iterdir():
@@ -106,7 +107,7 @@ def lay_out(folder: Path, *, artworks: tuple[str, ...] = (), generated: tuple[st
 def keep_a_few(folder: Path) -> None:
     """Leave a few generated pictures, so that what follows is quick."""
     for path in (folder / "samples" / "generated").iterdir():
-        if path.name not in GENERATED:
+        if path.name not in GENERATED and path.suffix != ".csv":
             path.unlink()
 
 
@@ -250,7 +251,7 @@ def test_python_in_readme_and_docstrings_runs(
 ) -> None:
     lay_out(tmp_path, artworks=ARTWORKS, generated=GENERATED)
     (tmp_path / "generated").mkdir()
-    shutil.copy(tmp_path / "samples" / "generated" / "0024.png", tmp_path / "generated" / "001.png")
+    shutil.copy(tmp_path / "samples" / "edited" / "0024.png", tmp_path / "generated" / "001.png")
     monkeypatch.chdir(tmp_path)
     readme = [("README.md", code) for code in blocks(README.read_text(encoding="utf-8"), "python")]
     docstrings = list(docstring_code())

@@ -22,11 +22,12 @@ from typer.testing import CliRunner
 
 from detector import Detector
 from detector.cli import app
+from detector.generation import Generation
 from detector.metadata import GenerationLists, read_generation, read_report_in, write_picture
 from detector.provenance.comfyui import read_graph
 from detector.provenance.infotext import read_infotext, write_infotext
 from detector.provenance.settings import MAX_EXTRA, MAX_NAME, MAX_PROMPT, filled_from, generation_from
-from detector.report import Evidence, Generation, ImageReport, Match, Occurrence, Reference, Verdict
+from detector.report import Evidence, ImageReport, Match, Occurrence, Reference, Verdict
 from detector.scan import ScanOptions
 from index.errors import UsageError
 

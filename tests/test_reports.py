@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from detector.generation import Generation
 from detector.report import (
     Evidence,
-    Generation,
     ImageReport,
     Match,
     Occurrence,

@@ -116,9 +116,7 @@ def test_a_match_says_who_made_the_work_and_under_which_licence(detector: Detect
 # What is taken
 
 
-def test_a_path_bytes_an_image_and_an_array_give_the_same_finding(
-    detector: Detector, edited: Path
-) -> None:
+def test_a_path_bytes_an_image_and_an_array_give_the_same_finding(detector: Detector, edited: Path) -> None:
     path = edited / "0008.jpg"
     with Image.open(path) as image:
         image.load()

@@ -87,11 +87,11 @@ def test_colours_pass_through_the_autoencoder_before_it_is_trained(monkeypatch: 
     torch = pytest.importorskip("torch")
     pytest.importorskip("diffusers")
     monkeypatch.syspath_prepend(str(SAMPLES))
-    making = importlib.import_module("make_tiny_diffusion")
+    networks = importlib.import_module("diffusionstudio.networks")
     torch.manual_seed(0)
     colours = torch.rand(4, 3, 1, 1) * 1.6 - 0.8
     with torch.no_grad():
-        back = making.make_autoencoder()(colours.expand(4, 3, 128, 128)).sample
+        back = networks.make_autoencoder()(colours.expand(4, 3, 128, 128)).sample
     assert (back[..., 16:-16, 16:-16] - colours).abs().mean() < 0.15
 
 

@@ -20,7 +20,8 @@ from detector.audit.figures import (
     WorkExtraction,
     WorkSignal,
 )
-from detector.audit.groups import near_identical, tiled_distances
+from detector.audit.groups import near_identical
+from detector.audit.likeness import tiled_distances
 from detector.audit.log import Item
 from detector.audit.options import AuditOptions
 from detector.audit.statistics import (
@@ -174,11 +175,11 @@ def _means(items: Iterable[Item], value_of: Callable[[Item], float]) -> dict[str
 
 
 def _similarities(items: Sequence[Item]) -> dict[float, dict[str, float]]:
-    """Return each work's similarity, 1 - tiled L2, by strength, ascending."""
+    """Return each work's similarity, the mean correlation over tiles, by strength, ascending."""
     return {
         strength: _means(
             (item for item in items if item["strength"] == strength),
-            lambda item: 1.0 - float(item["tiled_l2"]),
+            lambda item: float(item["correlation"]),
         )
         for strength in sorted({item["strength"] for item in items})
     }
@@ -187,7 +188,7 @@ def _similarities(items: Sequence[Item]) -> dict[float, dict[str, float]]:
 def _kept(by_strength: Mapping[float, Mapping[str, float]]) -> dict[float, dict[str, float]]:
     """Return what is kept of the similarity that each work has at the lowest strength, at the higher ones.
 
-    Plain pictures, and those that suit the autoencoder, come back closely from any model. Taken relative to its own
+    Pictures that suit the autoencoder come back closely from any model. Taken relative to its own
     easiest reconstruction, a work has no such advantage. With one strength alone: the similarity as it is.
     """
     lowest, *higher = by_strength
@@ -222,6 +223,7 @@ def _ladder(
                 by_copies=_aucs_by_copies(kept.get(strength, {}), works, labels),
                 similarity_auc=auc(members, controls),
                 similarity_by_copies=_aucs_by_copies(similarity, works, labels),
+                l2_auc=auc(*_split(_means(there, lambda item: -float(item["tiled_l2"])), works)),
                 cosine_auc=auc(*_split(_means(there, lambda item: float(item["cosine"])), works)),
             )
         )

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from detector.audit import prompts as prompt_signal
-from detector.audit.groups import tiled_distances
+from detector.audit.likeness import tiled_correlation, tiled_distances
 from detector.audit.log import Item, Log
 from detector.audit.options import AuditOptions, Part
 from detector.audit.pipelines import Model
 from detector.audit.works import Work, picture_of
 from detector.detail import has_too_little_detail
-from detector.report import Generation, ImageReport
+from detector.generation import Generation
+from detector.report import ImageReport
 from index.descriptors import Descriptor, Kind, create
 from index.errors import UnreadableImageError
 from index.images import from_array
@@ -258,7 +259,8 @@ class Course:
                     cosine = float((rows[number] * rows[len(batch) + number]).sum())
                     distance = float(tiled_distances([given, pixels])[0, 1])
                     item = {"work": each.work.name, "strength": strength, "n": each.number, "seed": each.seed}
-                    item |= {"file": each.file, "tiled_l2": round(distance, 6), "cosine": round(cosine, 6)}
+                    item |= {"file": each.file, "correlation": round(tiled_correlation(given, pixels), 6)}
+                    item |= {"tiled_l2": round(distance, 6), "cosine": round(cosine, 6)}
                     items.append((each.key, item))
                 self._done("reconstructions", items)
 

@@ -90,13 +90,14 @@ class StrengthRow:
 
     Attributes:
         strength: Share of the noise.
-        members: 25 %, 50 %, 75 % of the members' similarity, 1 - tiled L2.
+        members: 25 %, 50 %, 75 % of the members' similarity, see `likeness.tiled_correlation`.
         controls: The same of the controls; empty without any.
         auc: Members against controls by what is kept: similarity less that of the same work at the lowest strength.
             None without controls, and at the lowest of several strengths.
         by_copies: The same for the members of each row of copies, by its label.
         similarity_auc: Members against controls by similarity as it is.
         similarity_by_copies: The same for the members of each row of copies.
+        l2_auc: The same by the L2 distance of the worst tile.
         cosine_auc: Members against controls by the neural descriptor's cosine.
     """
 
@@ -107,6 +108,7 @@ class StrengthRow:
     by_copies: dict[str, Auc]
     similarity_auc: Auc | None
     similarity_by_copies: dict[str, Auc]
+    l2_auc: Auc | None
     cosine_auc: Auc | None
 
 

@@ -68,7 +68,7 @@ def _ladder(rows: Sequence[StrengthRow]) -> bytes:
             low, middle, high = zip(*of, strict=True)
             axes.plot(strengths, middle, shape, color=colour, label=f"{label}, median and middle half")
             axes.fill_between(strengths, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="img2img strength (share of noise)", ylabel="similarity to the work, 1 − tiled L2")
+    axes.set(xlabel="img2img strength (share of noise)", ylabel="similarity to the work")
     axes.set_xticks(strengths)
     axes.legend(frameon=False, loc="lower left", fontsize="small")
     return _svg(figure)

@@ -79,20 +79,20 @@ class AuditReport:
     def summary(self) -> str:
         """The result in one sentence."""
         subject = "This model with the adapter" if "adapter" in self.variants else "This model"
-        looked_at = len(self.members)
+        works = plural(len(self.members), "work")
         if self.verdict is AuditVerdict.MEMORISED:
-            count = len(self.memorised)
-            return (
-                f"{subject} gives training images back: {count} of the {plural(looked_at, 'work')} looked at."
-            )
+            parts = list(self.figures.memorised.values())
+            said = f"{subject} has memorised {len(parts)} of the {works} looked at"
+            if self.figures.extraction is None or not self.figures.extraction.searched:
+                return said + "."
+            came = sum("txt2img" in found for found in parts)
+            return f"{said}; {came or 'none'} of them came out of a caption alone."
         if self.verdict is AuditVerdict.AS_UNSEEN:
-            works = plural(looked_at, "work")
-            return f"{subject} gave none of the {works} looked at back more than works it never saw."
+            return f"{subject} gave none of the {works} looked at back more than works that it never saw."
         have = len(self.controls)
-        need = self.needed
         return (
-            f"Not enough controls to say whether {subject[0].lower()}{subject[1:]} gives training images back: "
-            f"there {'is' if have == 1 else 'are'} {have}, {need} are needed."
+            f"Not enough controls to say whether {subject[0].lower()}{subject[1:]} has memorised works: "
+            f"there {'is' if have == 1 else 'are'} {have}, {self.needed} are needed."
         )
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detector.report import Generation
+from detector.generation import Generation
 from detector.reports.wording import file_name
 from index.errors import UsageError
 
@@ -171,9 +171,7 @@ class Call:
             return value
         repeats = self._repeats(total)
         if "strength" in self._defaults and name in _STARTED_FROM:
-            at = (
-                position % length
-            )  # img2img and inpainting go through the pictures again and again, prompts one by one
+            at = position % length  # these pipelines go through the pictures again and again
         elif length == total // repeats:
             at = position // repeats
         elif length == total:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from detector.generation import Generation
 from detector.provenance.settings import (
     MAX_PROMPT,
     extra_from,
@@ -22,7 +23,6 @@ from detector.provenance.settings import (
     share,
     whole,
 )
-from detector.report import Generation
 
 TOOL = "ComfyUI"
 

@@ -11,8 +11,8 @@ import json
 import re
 from typing import Any
 
+from detector.generation import Generation
 from detector.provenance.settings import extra_from, name_text, number, prompt_text, share, whole
-from detector.report import Generation
 
 MAX_TEXT = 200_000
 """Longest text looked at, in characters."""

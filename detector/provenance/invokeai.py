@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from detector.generation import Generation
 from detector.provenance.settings import generation_from, parsed_json, prompt_text
-from detector.report import Generation
 
 TOOL = "InvokeAI"
 

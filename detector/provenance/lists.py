@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detector.generation import Generation
 from detector.provenance.settings import filled_from, generation_from, says_something
-from detector.report import Generation
 from index.credits import USUAL_COLUMNS, normalised
 from index.errors import SourceError
 from index.folders import METADATA_NAMES

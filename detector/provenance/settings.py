@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from detector.report import Generation
+from detector.generation import Generation
 from index.credits import as_text, clean_text, normalised
 
 MAX_PROMPT = 10_000

@@ -232,21 +232,20 @@ class _Page:
             class_="note",
         )
         labels = list(signals.by_copies) if len(signals.by_copies) > 1 else []
-        head = ["strength", "all", *labels, "all, similarity as it is", "all, by descriptor"]
+        head = ["strength", "all", *labels, "all, similarity as it is", "all, tiled L2", "all, descriptor"]
         rows: list[tuple[list[Markup | str], bool]] = []
         for row in figures.ladder:
             found = [row.auc, *(row.by_copies.get(label) for label in labels)]
-            cells = [
-                auc_cell(each) if each or not signals.controls else "measured from here" for each in found
-            ]
-            cells += [auc_cell(row.similarity_auc), auc_cell(row.cosine_auc)]
+            is_baseline = row.auc is None and bool(signals.controls)
+            cells = ["baseline", *("" for _ in labels)] if is_baseline else [auc_cell(each) for each in found]
+            cells += [auc_cell(row.similarity_auc), auc_cell(row.l2_auc), auc_cell(row.cosine_auc)]
             rows.append(([f"{row.strength:g}", *cells], False))
         ladder = [signals.auc, *(signals.by_copies.get(label) for label in labels)]
-        rows.append((["mean over the ladder", *(auc_cell(each) for each in ladder), "", ""], False))
+        rows.append((["mean over the ladder", *(auc_cell(each) for each in ladder), "", "", ""], False))
         table = table_of(
             head, rows, "AUC of members against controls by what is kept as noise grows; 0.5 is chance"
         )
-        yield element("div", table, self._plot(variant, "img2img"), class_="beside")
+        yield element("div", table, self._plot(variant, "img2img"), class_="beside below")
         yield from self._ladders(variant, signals)
         yield works_table(signals)
         yield Markup("</section>")
@@ -271,7 +270,7 @@ class _Page:
         for strength in self._report.options.strengths:
             item = self._items.get(f"{variant}/img2img-{strength:g}/{work.name}/0")
             if item is not None:
-                said = f"{strength:g}: {1 - item['tiled_l2']:.2f}"
+                said = f"{strength:g}: {item['correlation']:.2f}"
                 steps.append(_step(self._picture(item, STEP_SIDE), said))
         p_value = f"p {signal.p_value:.3f}" if signal.p_value is not None else ""
         who = element(

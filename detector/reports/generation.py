@@ -6,8 +6,9 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 
+from detector.generation import Generation
 from detector.provenance.infotext import write_infotext
-from detector.report import Generation, ImageReport, Match
+from detector.report import ImageReport, Match
 from detector.reports.markup import Markup, element, joined, text
 from detector.reports.wording import (
     folded,

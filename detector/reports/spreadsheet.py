@@ -39,7 +39,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from detector.report import LEVEL_WORDS, Generation, ImageReport, Match
+from detector.generation import Generation
+from detector.report import LEVEL_WORDS, ImageReport, Match
 from detector.reports.atomic import replacing
 from detector.reports.wording import reason_in_words
 

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
-from detector.report import LEVEL_WORDS, Evidence, Generation, Match, Occurrence, ScanSummary
+from detector.generation import Generation
+from detector.report import LEVEL_WORDS, Evidence, Match, Occurrence, ScanSummary
 
 NBSP = "\u00a0"
 

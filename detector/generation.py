@@ -1,0 +1,62 @@
+"""How a picture was generated, as a frozen value: `Generation`, part of what is said of a query."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+def number_in(values: dict[str, Any], key: str) -> Any:
+    """Return a measured number as it is, or None where it is absent."""
+    value = values.get(key)
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"{key} is {value!r:.40}, not a number")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How a picture was generated, as its file or a list beside it says. Empty or None: not recorded.
+
+    Attributes:
+        tool: What recorded it, e.g. ``AUTOMATIC1111``, ``ComfyUI``, ``InvokeAI``, ``detector``.
+        model: Name of the model, as recorded.
+        sampler: Name of the sampler or scheduler, as recorded.
+        seed: Of the random numbers.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale.
+        strength: Of img2img: share of the noise that was put over the picture that went in, 0–1.
+        source: Name of the picture that went in (img2img, inpainting).
+        extra: Everything else that was recorded, as given.
+    """
+
+    tool: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    model: str = ""
+    sampler: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    strength: float | None = None
+    source: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_reconstruction(self) -> bool:
+        """Whether a picture went in: closeness to that one is then no evidence by itself."""
+        return self.strength is not None or bool(self.source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Generation:
+        """Read what `to_dict` wrote; absent keys mean: not recorded."""
+        read: dict[str, Any] = {
+            key: str(values.get(key) or "")
+            for key in ("tool", "prompt", "negative_prompt", "model", "sampler", "source")
+        }
+        read |= {key: number_in(values, key) for key in ("seed", "steps", "guidance", "strength")}
+        return cls(**read, extra={str(k): str(v) for k, v in dict(values.get("extra") or {}).items()})

@@ -1,0 +1,1 @@
+"""The parts of the tiny diffusion pipeline, and how they are trained."""
