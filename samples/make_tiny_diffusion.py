@@ -197,7 +197,7 @@ def main() -> None:
     with (options.artworks / "metadata.csv").open(newline="", encoding="utf-8") as file:
         works = split(list(csv.DictReader(file)), options.seed)
     with (out / "training.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file_name", "caption", "repeats"])
         writer.writerows([work.file_name, work.caption, work.repeats] for work in works)
     pictures = torch.stack([read(options.artworks / work.file_name) for work in works]).to(device)

@@ -37,7 +37,8 @@ LAYOUT = {
         licences lookup metadata pixels report rights scan scoring verify
         """,
     "detector/audit": """
-        __init__ analysis conduct course figures groups likeness log options pipelines plots prompts report statistics works
+        __init__ analysis conduct course figures groups likeness log options pipelines plots prompts report
+        statistics works
         """,
     "detector/guarding": """
         __init__ blocks calls checker checks pictures pipeline report

@@ -75,7 +75,7 @@ class Course:
     def _write_log(self, loss: float, seconds: float) -> None:
         fresh = not self.log.exists()
         with self.log.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             if fresh:
                 writer.writerow(["step", "loss", "seconds"])
             writer.writerow([self.done, f"{loss:.5f}", f"{seconds:.0f}"])
