@@ -2,7 +2,7 @@
 
 python samples/pictures/make_pictures.py [--out FOLDER] [--browser CHROMIUM]
 
-Indexes samples/artworks, scans one picture of samples/edited, writes the page of findings, and lets a
+Indexes samples/artworks, scans one picture of samples/generated, writes the page of findings, and lets a
 headless Chromium draw its card. Only what surrounds the card on the page is left out.
 """
 
@@ -21,8 +21,8 @@ from PIL import Image, ImageChops
 from detector import Detector, build_index
 
 SAMPLES = Path(__file__).resolve().parents[1]
-QUERY = "0024.png"
-"""A part of an artwork, pasted on another background."""
+QUERY = "0033.png"
+"""What the sample pipeline gave for the caption of a work that it was trained on ×64."""
 
 WIDTH, HEIGHT, SCALE = 1400, 900, 1.2
 """Of the browser's window, in CSS pixels, and how many pixels of the picture each of those becomes."""
@@ -42,7 +42,7 @@ def page(folder: Path) -> Path:
     os.chdir(SAMPLES.parent)  # paths on the page are then as in the README
     build_index("samples/artworks", folder / "art.index")
     with Detector.open(folder / "art.index") as detector:
-        detector.scan(f"samples/edited/{QUERY}").save_html(folder / "report.html")
+        detector.scan(f"samples/generated/{QUERY}").save_html(folder / "report.html")
     text = (folder / "report.html").read_text(encoding="utf-8")
     text = text.replace("Content-Security-Policy", "was-security-policy", 1).replace("</head>", CARD_ONLY, 1)
     (folder / "card.html").write_text(text, encoding="utf-8")
