@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,6 +36,7 @@ from detector import (  # noqa: E402
     guard,
     replication_block,
 )
+from detector.audit.prompts import prompt_magnitude  # noqa: E402
 from detector.guarding.calls import Call  # noqa: E402
 from detector.guarding.pictures import as_pil, readable  # noqa: E402
 from detector.metadata import read_generation, read_report_in  # noqa: E402
@@ -849,6 +851,33 @@ def told_apart() -> tuple[list[str], list[str]]:
         if int(row["repeats"]) in pick:
             pick[int(row["repeats"])].append(row["caption"])
     return pick[most][:3], pick[0][:3]
+
+
+def test_a_memorised_prompt_is_refused_before_anything_is_generated(sample_index: Path) -> None:
+    memorised, held_out = told_apart()
+    pipe = loaded("StableDiffusionPipeline", TINY, **pipelines.CALM).to(torch.float32)
+    unseen = prompt_magnitude(pipe, held_out)
+    with guard(pipe, sample_index, max_prompt_magnitude=float(unseen.max())) as guarded:
+        reached: list[int] = []
+        asked: dict[str, Any] = {
+            "num_inference_steps": 1,
+            "callback_on_step_end": lambda *a: reached.append(1) or {},
+        }
+        for prompt in (memorised[0], [held_out[0], memorised[1]]):
+            with pytest.raises(
+                ReplicationError, match=re.escape(memorised[0 if prompt == memorised[0] else 1])
+            ):
+                guarded(prompt, **asked)
+        assert not reached
+        assert len(guarded(held_out[0], **asked).reports) == 1
+        assert reached
+        with pytest.raises(UsageError, match="prompts as text"):
+            guarded(prompt_embeds=torch.zeros(1, 32, 128), **asked)
+
+
+def test_the_early_sign_is_refused_where_it_cannot_be_measured(pipe: Memoriser, detector: Detector) -> None:
+    with pytest.raises(UsageError, match="max_prompt_magnitude: Memoriser has no unet"):
+        guard(pipe, detector, max_prompt_magnitude=3.0)
 
 
 @pytest.mark.slow

@@ -78,6 +78,12 @@ class Call:
         """Return an argument as given, else its default, else None."""
         return self._given.get(name, self._defaults.get(name))
 
+    def prompts(self) -> list[str]:
+        """Return the prompts as text, none where there are only embeddings."""
+        asked = self.argument("prompt")
+        texts = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, (list, tuple)) else []
+        return [text for text in texts if isinstance(text, str)]
+
     def run(self) -> Any:
         """Call the pipeline with exactly what was given."""
         args, kwargs = self._asked

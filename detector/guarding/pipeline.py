@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from detector.audit.prompts import prompt_magnitude, why_not
 from detector.detector import Detector
 from detector.guarding.calls import Call
 from detector.guarding.checks import (
@@ -29,10 +30,12 @@ from detector.guarding.checks import (
 )
 from detector.guarding.pictures import blacked, images_in, replaced, with_images
 from detector.guarding.report import Action, GuardReport, Try
-from index.errors import UsageError
+from index.errors import ReplicationError, UsageError
 
 MAX_TRIES = 4
 """Pictures made at most for one place, the first included."""
+
+_PROMPT_ADVICE = "Use another prompt, or guard without max_prompt_magnitude and let the pictures decide"
 
 _ADVICE = (
     "Use another prompt or seed, guard with on_match='regenerate' or 'blank', or allow the licence in the "
@@ -47,6 +50,7 @@ def guard(
     on_match: OnMatch | str = OnMatch.ANNOTATE,
     min_level: int = MIN_LEVEL,
     max_tries: int = MAX_TRIES,
+    max_prompt_magnitude: float | None = None,
     callback: Callable[[GuardReport], object] | None = None,
 ) -> GuardedPipeline:
     """Put a guard round a pipeline.
@@ -57,6 +61,10 @@ def guard(
         on_match: What to do with a picture that replicates a training image (`OnMatch`).
         min_level: Level from which a match counts, 1–5; matches that the policy clears never count.
         max_tries: Pictures made at most for one place under ``regenerate``, the first included.
+        max_prompt_magnitude: Refuse a call before anything is generated where a prompt moves the first noise
+            prediction further than this (`detector.audit.prompts.prompt_magnitude`): an early sign that the model
+            has memorised what it asks for. Its scale differs from model to model: take a bound from prompts that
+            yours never saw. None leaves the sign alone.
         callback: Called with the report of each picture, in order, once the whole call is decided.
 
     Returns:
@@ -82,9 +90,11 @@ def guard(
     policy = policy_of(on_match)
     if max_tries not in range(1, 1001):
         raise UsageError(f"max_tries={max_tries!r} is no number of tries. Give 1 to 1000")
+    if max_prompt_magnitude is not None and (reason := why_not(pipe)):
+        raise UsageError(f"max_prompt_magnitude: {reason}")
     level = valid_level(min_level)
     found, own = opened(detector)
-    return GuardedPipeline(pipe, found, own, policy, level, max_tries, callback)
+    return GuardedPipeline(pipe, found, own, policy, level, max_tries, max_prompt_magnitude, callback)
 
 
 class GuardedPipeline:
@@ -94,7 +104,10 @@ class GuardedPipeline:
     the guard. Its own are `pipeline` and `close`, and ``with`` closes it.
     """
 
-    __slots__ = ("_callback", "_detector", "_max_tries", "_min_level", "_on_match", "_owns", "_pipeline")
+    __slots__ = (
+        *("_callback", "_detector", "_max_prompt_magnitude", "_max_tries", "_min_level"),
+        *("_on_match", "_owns", "_pipeline"),
+    )
 
     def __init__(
         self,
@@ -104,9 +117,13 @@ class GuardedPipeline:
         on_match: OnMatch,
         min_level: int,
         max_tries: int,
+        max_prompt_magnitude: float | None,
         callback: Callable[[GuardReport], object] | None,
     ) -> None:
-        values = (callback, detector, max_tries, min_level, on_match, owns, pipeline)
+        values = (
+            *(callback, detector, max_prompt_magnitude, max_tries, min_level),
+            *(on_match, owns, pipeline),
+        )
         for name, value in zip(GuardedPipeline.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
 
@@ -141,10 +158,12 @@ class GuardedPipeline:
 
         Raises:
             UsageError: Latents are asked for, or the result holds no pictures.
-            ReplicationError: The policy is ``raise``, and a match counts.
+            ReplicationError: The policy is ``raise``, and a match counts; or a prompt is refused.
         """
         call = Call(self._pipeline, args, kwargs)
         call.require_pictures()
+        if self._max_prompt_magnitude is not None:
+            self._require_unmoved(call, self._max_prompt_magnitude)
         result, images, first = self._made(call.run)
         total = len(first)
         changes: dict[int, Any] = {}
@@ -168,6 +187,20 @@ class GuardedPipeline:
                 self._callback(report)
         raise_replication(final, advice=_ADVICE)
         return with_images(result, replaced(images, changes), taken=taken, reports=final)
+
+    def _require_unmoved(self, call: Call, bound: float) -> None:
+        """Refuse prompts that move the first noise prediction too far."""
+        prompts = call.prompts()
+        if not prompts:
+            raise UsageError("max_prompt_magnitude needs prompts as text. Give prompt=…, not embeddings")
+        found = prompt_magnitude(self._pipeline, prompts)
+        for prompt, magnitude in zip(prompts, found.tolist(), strict=True):
+            if magnitude > bound:
+                raise ReplicationError(
+                    f"the prompt “{prompt}” moves the first noise prediction by {magnitude:.3g}, more than "
+                    f"max_prompt_magnitude={bound:.3g}: an early sign that the model has memorised what it asks "
+                    f"for. {_PROMPT_ADVICE}"
+                )
 
     def _made(self, run: Callable[[], Any]) -> tuple[Any, Any, list[Try]]:
         """Return a result, its pictures, and what was found in them."""
