@@ -654,6 +654,8 @@ def test_a_picture_made_from_another_is_shown_as_a_reconstruction_attempt(tmp_pa
         "reconstruction attempt at strength 0.4 from 1.JPG",
         "The picture that went in has the file name of this training image.",
         "reconstruction attempt at strength 0.4 from holiday.png",
+        "What went in, holiday.png, has another file name than this training image: unless it shows the same, the "
+        "model brought this in by itself.",
         "A picture went in. At low strength, what goes in comes out again from any model: closeness to it is no "
         "evidence by itself that the model memorised it.",
         "reconstruction attempt at strength 1",

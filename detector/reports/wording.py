@@ -263,7 +263,13 @@ def reconstruction_note(generation: Generation, match: Match) -> str:
     """Say what closeness means where a picture went in, and whether that is this match's, going by its name."""
     went_in = "A picture went in."
     names = {file_name(place.path).casefold() for place in match.reference.occurrences if place.path}
-    if generation.source and file_name(generation.source).casefold() in names:
+    if generation.source:
+        source = file_name(generation.source)
+        if source.casefold() not in names:
+            return (
+                f"What went in, {source}, has another file name than this training image: unless it shows the same, "
+                "the model brought this in by itself."
+            )
         went_in = "The picture that went in has the file name of this training image."
     return (
         f"{went_in} At low strength, what goes in comes out again from any model: closeness to it is no evidence "
