@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from index.build import build_index
+
+tqdm.monitor_interval = (
+    0  # its thread would outlive a suite, and workers are forked from a single thread only
+)
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 TOWER_SIDE = 32
