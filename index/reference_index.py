@@ -369,7 +369,7 @@ class ReferenceIndex:
                 stream.flush()
                 os.fsync(stream.fileno())
         _sync_folder(folder)
-        digest = _file_digest(folder / f"{stem}.npy", folder / f"{stem}.ids.npy")
+        digest = file_digest(folder / f"{stem}.npy", folder / f"{stem}.ids.npy")
         self._catalog.add_segment(descriptor, f"{stem}.npy", len(rows), digest)
 
     def _next_number(self, descriptor: str) -> int:
@@ -732,7 +732,7 @@ class ReferenceIndex:
             for segment in self._catalog.segments(spec.name):
                 path = folder / segment.file
                 try:
-                    digest = _file_digest(path, _ids_path(path))
+                    digest = file_digest(path, _ids_path(path))
                     _, ids = _mapped(path)
                 except FileNotFoundError:
                     problems.append(f"segment {segment.file} is missing")
@@ -860,7 +860,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _file_digest(*paths: Path) -> str:
+def file_digest(*paths: Path) -> str:
+    """Return the SHA-256 of files' bytes, one after the other, as hex digits."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:

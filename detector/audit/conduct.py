@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from detector.audit.analysis import figures_of
 from detector.audit.course import GENERATIONS, Course, generation_of
 from detector.audit.log import LOG, Item, Log
 from detector.audit.options import AuditOptions, Part
-from detector.audit.pipelines import file_digest, open_model, versions
+from detector.audit.pipelines import open_model, versions
 from detector.audit.plots import plots_of
 from detector.audit.report import AuditReport
 from detector.audit.works import Work, choose_works, digest_of
@@ -23,7 +24,7 @@ from detector.report import ImageReport
 from detector.reports.atomic import replacing, write_error
 from detector.reports.jsonl import findings_line
 from index.errors import UsageError
-from index.reference_index import ReferenceIndex
+from index.reference_index import ReferenceIndex, file_digest
 
 if TYPE_CHECKING:
     from detector.detector import Detector
@@ -128,8 +129,6 @@ def _index_facts(index: ReferenceIndex | None) -> dict[str, Any] | None:
     """Return what tells one state of an index from another."""
     if index is None:
         return None
-    import hashlib
-
     info = index.info()
     what = [info.generation, info.references, info.occurrences, [spec.to_dict() for spec in info.descriptors]]
     digest = hashlib.sha256(json.dumps(what).encode())

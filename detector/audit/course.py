@@ -88,6 +88,7 @@ class Course:
         self.skipped: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self._on_measured = on_measured
+        self._places = {work.name: place for place, work in enumerate(works)}
         self._inputs: dict[str, NDArray[np.uint8]] = {}
         self._plan()
 
@@ -266,9 +267,8 @@ class Course:
 
     def _request(self, variant: str, work: Work, number: int, strength: float | None = None) -> Request:
         kind = "txt2img" if strength is None else f"img2img-{strength:g}"
-        place = next(n for n, other in enumerate(self.works) if other is work)
         stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in Path(work.name).stem)
-        file = f"{GENERATIONS}/{variant}-{place:04d}-{stem[:40]}-{kind}-{number}.png"
+        file = f"{GENERATIONS}/{variant}-{self._places[work.name]:04d}-{stem[:40]}-{kind}-{number}.png"
         # The same seeds with and without an adapter: what differs is the adapter's doing.
         seed = seed_of(self.options.seed, f"{kind}/{work.name}", number)
         return Request(f"{variant}/{kind}/{work.name}/{number}", work, number, seed, file, strength)

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import UsageError, WeightsError
+from index.reference_index import file_digest
 
 NEEDS_AUDIT = "Run: pip install 'replication-detector[audit]'"
 MODEL_INDEX = "model_index.json"
 
 _CONFIGS = (".json", ".txt", ".model")
-_BLOCK = 1 << 20
 
 
 class Model:
@@ -249,15 +249,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _folder(pipeline: str | Path) -> Path:

@@ -221,11 +221,6 @@ def trend_in_words(found: Trend) -> str:
     return f"The more often a work was trained on, the {more} often it came out {numbers}."
 
 
-def p_in_words(value: float | None) -> str:
-    """Return a p-value for a table."""
-    return "" if value is None else _p(value).removeprefix("= ")
-
-
 def _more(found: Auc, what: str) -> str:
     if found.low > 0.5:
         return f"more {what} than"
