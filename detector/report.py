@@ -121,6 +121,10 @@ class Reference:
         )
 
 
+WHOLE_PICTURE, SQUARE = "whole", "middle square"
+"""What of a reference `Evidence.reference_frame` names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The measured facts behind a match. None means: not measured.
@@ -128,6 +132,8 @@ class Evidence:
     Attributes:
         pdq_distance: Differing bits of 256, smaller is more alike, of the better mirror state.
         phash_distance: Differing bits of 64, likewise.
+        reference_frame: What of the reference these distances are to: ``whole``, or ``middle square``, which most
+            trainers crop pictures to and which the index then has rows of.
         cosines: Cosine in [-1, 1] for each neural descriptor, by its name.
         votes: Local features of the query whose nearest features in the whole index lie in this reference.
         matches: Feature pairs between the two pictures that pass the ratio test.
@@ -159,6 +165,7 @@ class Evidence:
     exactness: float | None = None
     verification: str = "unverified"
     template: bool = False
+    reference_frame: str = "whole"
 
     @property
     def cosine(self) -> float | None:
@@ -170,6 +177,7 @@ class Evidence:
         return {
             "pdq_distance": self.pdq_distance,
             "phash_distance": self.phash_distance,
+            "reference_frame": self.reference_frame,
             "cosine": self.cosine,
             "cosines": dict(self.cosines),
             "votes": self.votes,
@@ -190,13 +198,16 @@ class Evidence:
     def from_dict(cls, values: dict[str, Any]) -> Evidence:
         """Read what `to_dict` wrote; absent keys mean: not measured."""
         numbers = {
-            k: number_in(values, k) for k in cls.__slots__ if k not in ("cosines", "verification", "template")
+            k: number_in(values, k)
+            for k in cls.__slots__
+            if k not in ("cosines", "verification", "template", "reference_frame")
         }
         return cls(
             **numbers,
             cosines={str(k): float(v) for k, v in dict(values.get("cosines") or {}).items() if v is not None},
             verification=str(values.get("verification") or "unverified"),
             template=bool(values.get("template", False)),
+            reference_frame=str(values.get("reference_frame") or "whole"),
         )
 
 

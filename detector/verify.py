@@ -12,7 +12,7 @@ from PIL import Image
 
 from detector import pixels
 from detector.geometry import Alignment, FloatArray, align, area, project
-from detector.report import Evidence, Point
+from detector.report import SQUARE, WHOLE_PICTURE, Evidence, Point
 from detector.scoring import WHOLE
 from index.catalog import ReferenceRecord
 from index.errors import UnreadableImageError
@@ -26,8 +26,9 @@ from index.keypoints import (
     extract,
 )
 from index.reference_index import Candidate, Query, ReferenceIndex
+from index.regions import middle_square
 from index.thumbnails import SIDE as THUMBNAIL_SIDE
-from index.vectors import LocalStore
+from index.vectors import BitStore, LocalStore
 
 WHOLE_FRAME = (0.0, 0.0, 1.0, 1.0)
 
@@ -87,7 +88,7 @@ class Verifier:
         Returns:
             Evidence, with `verification` saying how it was got, and the regions.
         """
-        measured = _hash_evidence(candidate)
+        measured = {**_hash_evidence(candidate), "reference_frame": self._frame(query, candidate)}
         found_reference = self.index.reference(candidate.reference_id)
         if found_reference is not None and found_reference[0].sha256 == query.picture.sha256:
             return _identical(measured)
@@ -103,6 +104,20 @@ class Verifier:
         if not _may_be_whole(measured):
             return Verified(Evidence(**measured, verification="none"), candidate.mirrored)
         return _by_pixels(query, reference, candidate.mirrored, measured)
+
+    def _frame(self, query: Query, candidate: Candidate) -> str:
+        """What of the reference the query's hashes are nearest to: the whole, or its middle square."""
+        for name in ("pdq", "phash"):
+            if name not in candidate.similarities or name not in query.rows:
+                continue
+            store = self.index.store(name)
+            rows = store.rows_of(candidate.reference_id)
+            if len(rows) < 2 or not isinstance(store, BitStore):
+                continue
+            asked = np.concatenate(query.rows[name])
+            differing = np.unpackbits(asked[:, None] ^ rows[None], axis=2).sum(axis=2)
+            return SQUARE if differing[:, 1].min() < differing[:, 0].min() else WHOLE_PICTURE
+        return WHOLE_PICTURE
 
     def _pixels(self, reference_id: int) -> NDArray[np.uint8] | None:
         """The reference's thumbnail; without one its own file, where that still is what was indexed."""
@@ -204,11 +219,18 @@ def _by_pixels(
     query: Query, reference: NDArray[np.uint8], mirrored: bool, measured: dict[str, Any]
 ) -> Verified:
     shown = _shown(query.picture, mirrored)
-    tried = [pixels.frame_on_frame(shown, reference)]
-    refined = pixels.align_dense(shown, reference)
-    if refined is not None:
-        tried.append(refined)
-    compared = [c for matrix in tried if (c := pixels.compare(shown, reference, matrix)) is not None]
+    tried = [pixels.frame_on_frame(shown, reference), pixels.align_dense(shown, reference)]
+    square = middle_square(*reference.shape[:2])
+    if square is not None:
+        left, top, side = square
+        part = np.ascontiguousarray(reference[top : top + side, left : left + side])
+        placed = np.array([[side, 0, left], [0, side, top], [0, 0, max(reference.shape)]]) / max(
+            reference.shape
+        )
+        found = (pixels.frame_on_frame(shown, part), pixels.align_dense(shown, part))
+        tried += [None if matrix is None else placed @ matrix for matrix in found]
+    maps = [matrix for matrix in tried if matrix is not None]
+    compared = [c for matrix in maps if (c := pixels.compare(shown, reference, matrix)) is not None]
     best = max(compared, key=lambda c: c.overlap_agreement, default=None)
     if best is None or best.overlap_agreement < MIN_DENSE_AGREEMENT:
         return Verified(Evidence(**measured, verification="none"), mirrored)

@@ -53,6 +53,8 @@ class BuildOptions:
         thumbnails: Keep small WebP copies, for verification and reports. Only for a new index.
         regions: Store neural rows of five windows of each picture too, so that a generated picture that shows
             a part of a work is proposed; six times the rows. Only for a new index.
+        squares: Store rows of the middle square of pictures that are not square too, which is what most trainers
+            crop them to, and so what a model gives back. Only for a new index.
         workers: Threads that read and describe; 0 takes one a core.
         batch_size: Pictures a commit.
         max_pixels: Larger pictures are rejected.
@@ -62,6 +64,7 @@ class BuildOptions:
 
     thumbnails: bool = True
     regions: bool = False
+    squares: bool = True
     workers: int = 0
     batch_size: int = BATCH_SIZE
     max_pixels: int = MAX_PIXELS
@@ -174,6 +177,7 @@ def _open_or_create(folder: Path, names: Sequence[str] | None, options: BuildOpt
             descriptors=wanted,
             thumbnails=options.thumbnails,
             regions=options.regions,
+            squares=options.squares,
             device=options.device,
         )
     index = ReferenceIndex.open(folder, writable=True, device=options.device)
@@ -254,6 +258,7 @@ class _Run:
             known=self._known,
             thumbnails=self._keep_thumbnails,
             batched=self._batched,
+            squares=index.has_squares,
             regions=index.has_regions,
             draft_side=_draft_side(index.specs, whole=self._keep_thumbnails or index.has_regions),
             max_pixels=options.max_pixels,

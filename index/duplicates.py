@@ -108,14 +108,18 @@ def propose_whole(index: ReferenceIndex) -> list[Proposal]:
 
 def near_pairs(store: BitStore | UnitStore | LocalStore, name: str) -> Iterator[tuple[int, int]]:
     """Yield pairs of references whose rows of one descriptor are near: hashes in both mirror states, cosines."""
-    if isinstance(store, BitStore):
+    if isinstance(store, LocalStore):
+        return
+    # Pictures are compared whole: a crop of another work is a shared part, which local features propose.
+    wholes = store.wholes()
+    if isinstance(wholes, BitStore):
         bound = MAX_DISTANCES.get(name, 0)
-        yield from ((one, other) for one, other, _ in store.pairs_within(bound))
-        toggled = mirror_bits(store.bits // 8)
+        yield from ((one, other) for one, other, _ in wholes.pairs_within(bound))
+        toggled = mirror_bits(wholes.bits // 8)
         wider = bound + MIRROR_SLACK.get(name, 0)
-        yield from ((one, other) for one, other, _ in store.pairs_within(wider, toggled=toggled))
-    elif isinstance(store, UnitStore):
-        yield from ((one, other) for one, other, _ in store.pairs_above(MIN_COSINE))
+        yield from ((one, other) for one, other, _ in wholes.pairs_within(wider, toggled=toggled))
+    else:
+        yield from ((one, other) for one, other, _ in wholes.pairs_above(MIN_COSINE))
 
 
 def propose_parts(

@@ -135,6 +135,7 @@ class IndexInfo:
     bytes_on_disk: int = 0
     thumbnails: bool = False
     regions: bool = False
+    squares: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -161,6 +162,7 @@ class ReferenceIndex:
         self._catalog = Catalog(path, writable=writable, create=new)
         self._thumbnails = Thumbnails(path, writable=writable and bool(manifest.get("thumbnails", True)))
         self._nulls: dict[str, Null] | None = None
+        self._wholes: BitStore | None = None
         self._size: int | None = None
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
         self._pinned: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
@@ -179,6 +181,7 @@ class ReferenceIndex:
         descriptors: Sequence[str] = registry.DEFAULT_DESCRIPTORS,
         thumbnails: bool = True,
         regions: bool = False,
+        squares: bool = True,
         device: str | None = None,
     ) -> ReferenceIndex:
         """Make an index folder and open it for writing.
@@ -206,6 +209,7 @@ class ReferenceIndex:
             "descriptors": [d.spec.to_dict() for d in made],
             "thumbnails": thumbnails,
             "regions": regions,
+            "squares": squares,
         }
         with _write_errors(folder):
             (folder / "vectors").mkdir(parents=True, exist_ok=True)
@@ -350,6 +354,7 @@ class ReferenceIndex:
     def _forget_caches(self) -> None:
         with self._guard:
             self._stores.clear()
+            self._wholes = None
             self._size = None
 
     def _append(self, spec: DescriptorSpec, described: Sequence[tuple[int, NDArray[Any]]]) -> None:
@@ -480,6 +485,11 @@ class ReferenceIndex:
     def has_regions(self) -> bool:
         """Whether unit rows of windows are stored besides those of whole pictures."""
         return bool(self._manifest.get("regions", False))
+
+    @property
+    def has_squares(self) -> bool:
+        """Whether rows of middle squares are stored besides those of whole pictures (`index.regions`)."""
+        return bool(self._manifest.get("squares", False))
 
     def reference_ids(self) -> list[int]:
         """Return the ids of all references, ascending."""
@@ -643,7 +653,7 @@ class ReferenceIndex:
             for is_mirrored, rows in enumerate(query.rows[spec.name]):
                 if not len(rows):
                     continue
-                values, ids = store.search(rows, PER_DESCRIPTOR)
+                values, ids = store.search(rows, PER_DESCRIPTOR * (2 if self.has_squares else 1))
                 for value, number in zip(values.ravel().tolist(), ids.ravel().tolist(), strict=True):
                     if number >= 0 and value > best.get(number, (-np.inf, False))[0]:
                         best[number] = (value, bool(is_mirrored))
@@ -684,13 +694,16 @@ class ReferenceIndex:
 
     def near_duplicates(self, reference_id: int) -> int:
         """Count the other references within `NEAR_DUPLICATE_PDQ` of this one, mirror images not counted."""
-        names = {spec.name for spec in self.specs}
-        if "pdq" not in names:
+        if "pdq" not in {spec.name for spec in self.specs}:
             return 0
-        store = self.store("pdq")
-        if not isinstance(store, BitStore):
+        with self._guard:
+            if self._wholes is None:
+                store = self.store("pdq")
+                self._wholes = store.wholes() if isinstance(store, BitStore) else None
+            wholes = self._wholes
+        if wholes is None:
             return 0
-        found = {i for row in store.rows_of(reference_id) for i, _ in store.within(row, NEAR_DUPLICATE_PDQ)}
+        found = {i for row in wholes.rows_of(reference_id) for i, _ in wholes.within(row, NEAR_DUPLICATE_PDQ)}
         return len(found - {reference_id})
 
     def info(self) -> IndexInfo:
@@ -713,6 +726,7 @@ class ReferenceIndex:
             bytes_on_disk=size,
             thumbnails=bool(self._manifest.get("thumbnails", True)),
             regions=self.has_regions,
+            squares=self.has_squares,
         )
 
     def check(self) -> list[str]:

@@ -22,7 +22,7 @@ _BLOCK = 256
 
 
 class Store(Protocol):
-    """One row a reference; exact or approximate search for the most alike."""
+    """Rows of references, the first of each that of the whole picture; search for the most alike."""
 
     def __len__(self) -> int: ...
 
@@ -77,6 +77,11 @@ class BitStore:
         _, distances, positions = self._index.range_search(query, max_distance + 1)
         found = zip(self._owners[positions].tolist(), distances.tolist(), strict=True)
         return sorted(((int(i), int(d)) for i, d in found), key=lambda pair: (pair[1], pair[0]))
+
+    def wholes(self) -> BitStore:
+        """Return a store of the first row of each reference: that of the whole picture."""
+        first = _first_of_each(self._owners)
+        return BitStore(self._rows[first], self._owners[first])
 
     def pairs_within(
         self, max_distance: int, *, toggled: NDArray[np.uint8] | None = None, most: int = 32
@@ -162,6 +167,16 @@ class UnitStore:
         low, high = np.searchsorted(self._owners, (reference_id, reference_id + 1))
         found = [self._index.reconstruct(int(place)) for place in range(low, high)]
         return np.asarray(found, np.float32).reshape(len(found), self._index.d)
+
+    def wholes(self) -> UnitStore:
+        """Return a store of the first row of each reference: that of the whole picture."""
+        first = _first_of_each(self._owners)
+        rows = (
+            np.stack([self._index.reconstruct(int(place)) for place in first])
+            if len(first)
+            else np.zeros((0, self._index.d), np.float32)
+        )
+        return UnitStore(rows, self._owners[first])
 
     def pairs_above(self, min_similarity: float, *, most: int = 16) -> Iterator[tuple[int, int, float]]:
         """Yield pairs of references among each row's `most` nearest, block by block: memory stays flat.
@@ -274,6 +289,10 @@ def use_threads(count: int) -> None:
     import faiss
 
     faiss.omp_set_num_threads(count)
+
+
+def _first_of_each(owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.unique(owners, return_index=True)[1].astype(np.int64)
 
 
 def _nothing(queries: int, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -29,10 +29,13 @@ from index.images import Picture, read_image
 from index.items import SourceItem
 from index.keypoints import use_threads
 from index.neural import one_thread_here
-from index.regions import windows_of
+from index.regions import square_of, windows_of
 
 THREADED_LIBRARIES = ("torch", "faiss", "cv2")
 """Libraries with thread pools of their own, which a forked child would find without their threads."""
+
+GROUP = 8
+"""Inputs that a neural descriptor describes at once in a worker."""
 
 _PR_SET_PDEATHSIG = 1
 """Linux prctl(2): the signal that a process gets when its parent dies."""
@@ -48,7 +51,7 @@ class Described:
     Attributes:
         picture: Without its pixels; None where its digest was known already, or it cannot be read.
         rows: By the name of a descriptor that sees one picture at a time.
-        inputs: By the name of one that sees batches: the picture as its model takes it, then its windows.
+        inputs: By the name of one that sees batches: the picture as its model takes it, its middle square, its windows.
     """
 
     item: SourceItem
@@ -71,6 +74,7 @@ class Describer:
             describes twice, the index takes once.
         thumbnails: Make them.
         batched: The neural descriptors, which see whole batches later; pictures are prepared for them here.
+        squares: Describe the middle squares of pictures too, by all but local features.
         regions: Prepare the windows of `index.regions` too.
         draft_side: See `index.images.read_image`.
         max_pixels: Likewise.
@@ -80,6 +84,7 @@ class Describer:
     known: set[str]
     thumbnails: bool
     batched: dict[str, BatchedDescriptor]
+    squares: bool
     regions: bool
     draft_side: int
     max_pixels: int
@@ -106,12 +111,17 @@ class Describer:
         except UnreadableImageError as error:
             result.error = error
             return result
+        square = square_of(picture) if self.squares else None
+        whole = [picture] if square is None else [picture, square]
         for name, descriptor in self.descriptors.items():
-            result.rows[name] = descriptor.describe([picture])[0]
+            seen = whole if descriptor.spec.kind is Kind.BITS else [picture]
+            rows = descriptor.describe(seen)
+            # The whole's row is the first: where it has none (nothing to hash), its parts have none either.
+            result.rows[name] = np.concatenate(rows) if len(rows[0]) else rows[0]
         if self.thumbnails:
             result.thumbnail = thumbnails.encode(picture)
         if self.batched:
-            parts = [picture, *windows_of(picture)] if self.regions else [picture]
+            parts = [*whole, *windows_of(picture)] if self.regions else whole
             for name, model in self.batched.items():
                 result.inputs[name] = [model.prepare(part) for part in parts]
         # Results wait for their batch, which needs no pixels but these.
@@ -138,12 +148,26 @@ def describe_all(items: list[SourceItem]) -> list[Described]:
 
 
 def describe_batch(name: str, model: BatchedDescriptor, results: Sequence[Described]) -> None:
-    """Turn the inputs of a neural descriptor into rows: of the picture first, then of its windows."""
+    """Turn the inputs of a neural descriptor into rows: of the picture first, then of its parts."""
     fresh = [result for result in results if name in result.inputs]
     inputs = [result.inputs.pop(name) for result in fresh]
-    rows = iter(model.describe_prepared([one for mine in inputs for one in mine]))
+    every = [one for mine in inputs for one in mine]
+    rows = iter(_in_groups(model, every) if model.in_workers else model.describe_prepared(every))
     for result, mine in zip(fresh, inputs, strict=True):
         result.rows[name] = np.concatenate([next(rows) for _ in mine])
+
+
+def _in_groups(model: BatchedDescriptor, inputs: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+    """Describe inputs `GROUP` at a time, the last group filled up.
+
+    Sums in another order round otherwise: a row would depend on how many others were described with it, and a
+    build that was interrupted would differ from one that was not.
+    """
+    rows: list[NDArray[Any]] = []
+    for start in range(0, len(inputs), GROUP):
+        group = inputs[start : start + GROUP]
+        rows += model.describe_prepared(group + group[-1:] * (GROUP - len(group)))[: len(group)]
+    return rows
 
 
 def can_fork() -> bool:

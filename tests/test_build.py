@@ -188,7 +188,7 @@ def test_neural_rows_are_added_in_batches(pictures: Path, script_file: Path, tmp
     report = build_index(pictures, tmp_path / "i", descriptors=names, options=options)
     assert report.added == 40
     with ReferenceIndex.open(tmp_path / "i", device="cpu") as index:
-        assert index.info().rows == {names[0]: 40, "pdq": 40}
+        assert index.info().rows == {names[0]: 80, "pdq": 80}  # whole pictures and their middle squares
         (query,) = index.describe([read_image(pictures / "01.jpg")])
         assert index.search(query)[0].similarities[names[0]] == pytest.approx(1, abs=1e-3)
         assert index.check() == []

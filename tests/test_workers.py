@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def test_one_worker_or_inputs_to_hand_over_mean_threads(
 ) -> None:
     bare.setattr(workers, "can_fork", lambda: True)
     batched: Any = {"means": Means(in_workers=True)} if models else {}
-    with workers.start(count, Describer({}, set(), False, batched, False, 256, 10**8)) as pool:
+    with workers.start(count, Describer({}, set(), False, batched, True, False, 256, 10**8)) as pool:
         assert isinstance(pool, ThreadPoolExecutor)
 
 
@@ -176,7 +177,7 @@ from index.sources import open_source
 
 items = list(open_source(sys.argv[1]))
 made = {name: descriptors.create(name) for name in ("pdq", "phash", "keypoints")}
-describer = workers.Describer(made, set(), True, {}, False, 256, 10**8)
+describer = workers.Describer(made, set(), True, {}, True, False, 256, 10**8)
 found = []
 for kind in (ProcessPoolExecutor, ThreadPoolExecutor):
     with workers.start(2, describer) as pool:
@@ -203,20 +204,24 @@ print([one.error.reason for one in found[0] if one.error])
 
 
 @pytest.mark.parametrize("in_workers", [True, False])
-@pytest.mark.parametrize("regions", [True, False])
+@pytest.mark.parametrize(("squares", "regions"), [(True, True), (True, False), (False, True), (False, False)])
 def test_a_worker_prepares_pictures_for_models_and_describes_where_that_is_faster(
-    pictures: Path, in_workers: bool, regions: bool
+    pictures: Path, in_workers: bool, squares: bool, regions: bool
 ) -> None:
     items = [item for item in open_source(pictures) if "0" in Path(item.locator).stem]
     model: Any = Means(in_workers=in_workers)
-    with workers.start(1, Describer({}, set(), False, {"means": model}, regions, 256, 10**8)) as pool:
+    with workers.start(
+        1, Describer({}, set(), False, {"means": model}, squares, regions, 256, 10**8)
+    ) as pool:
         found = pool.submit(describe_all, items).result()
-    rows = 6 if regions else 1
+    rows = 1 + squares + 5 * regions
     if not in_workers:
         assert not model.batches
         assert all(len(d.inputs["means"]) == rows for d in found)
         workers.describe_batch("means", model, found)
-    assert model.batches == [rows * len(items)]
+        assert model.batches == [rows * len(items)]
+    else:  # so many at once whatever the number of pictures
+        assert model.batches == [workers.GROUP] * math.ceil(rows * len(items) / workers.GROUP)
     for described, item in zip(found, items, strict=True):
         assert described.inputs == {}
         assert described.rows["means"].shape == (rows, 3)
@@ -229,7 +234,7 @@ def test_a_worker_skips_what_is_known_and_keeps_no_pixels(pictures: Path) -> Non
     made = {"pdq": descriptors.create("pdq")}
 
     def described(known: set[str]) -> list[workers.Described]:
-        with workers.start(1, Describer(made, known, False, {}, False, 256, 10**8)) as pool:
+        with workers.start(1, Describer(made, known, False, {}, True, False, 256, 10**8)) as pool:
             return pool.submit(describe_all, items).result()
 
     first = described(set())

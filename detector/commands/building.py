@@ -109,6 +109,14 @@ def build(
             "affected, and keypoints find parts without it. Decided once, when the index is new.",
         ),
     ] = False,
+    squares: Annotated[
+        bool,
+        typer.Option(
+            "--squares/--no-squares",
+            help="Store rows of the middle square of pictures that are not square too. Trainers crop to it, and "
+            "memorised pictures come back as it. Decided once, when the index is new.",
+        ),
+    ] = True,
     workers: Workers = 0,
     batch_size: BatchSize = 256,
     max_pixels: MaxPixels = 178_956_970,
@@ -132,6 +140,7 @@ def build(
         options = BuildOptions(
             thumbnails=thumbnails,
             regions=regions,
+            squares=squares,
             workers=workers,
             batch_size=batch_size,
             max_pixels=max_pixels,

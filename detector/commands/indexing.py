@@ -225,6 +225,7 @@ def _info_table(found: IndexInfo) -> Any:
         ("could not be used", rejected),
         ("size on disk", bytes_in_words(found.bytes_on_disk)),
         ("small copies", kept),
+        ("middle squares", "described too, as trainers crop to them" if found.squares else "not described"),
         ("format", f"{found.format_version}, commit {found.generation:,}"),
     ):
         table.add_row(name, value)

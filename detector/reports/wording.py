@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
 from detector.generation import Generation
-from detector.report import LEVEL_WORDS, Evidence, Match, Occurrence, ScanSummary
+from detector.report import LEVEL_WORDS, SQUARE, Evidence, Match, Occurrence, ScanSummary
 
 NBSP = "\u00a0"
 
@@ -197,6 +197,8 @@ def _distances(facts: Evidence) -> list[str]:
         clauses.append(f"PDQ distance {facts.pdq_distance} of 256")
     if facts.phash_distance is not None:
         clauses.append(f"pHash distance {facts.phash_distance} of 64")
+    if clauses and facts.reference_frame == SQUARE:
+        clauses[-1] += " to the middle square of the work"
     clauses += [f"cosine {value:.2f} ({name})" for name, value in facts.cosines.items()]
     return clauses
 
