@@ -24,6 +24,7 @@ __all__ = [
     "AuditOptions",
     "AuditReport",
     "BuildReport",
+    "Contradiction",
     "DescriptorError",
     "Detector",
     "DetectorError",
@@ -31,6 +32,7 @@ __all__ = [
     "DuplicateMember",
     "DuplicateReport",
     "Evidence",
+    "FoundWork",
     "Generation",
     "GuardReport",
     "GuardedPipeline",
@@ -42,12 +44,15 @@ __all__ = [
     "IndexVersionError",
     "IndexWriteError",
     "Keep",
+    "LookupReport",
     "Match",
     "Occurrence",
     "OnMatch",
     "Reference",
     "ReferenceIndex",
     "Relation",
+    "RemovalRequest",
+    "Replica",
     "ReplicationError",
     "ReplicationSafetyChecker",
     "ScanReport",
@@ -64,8 +69,10 @@ __all__ = [
     "__version__",
     "audit",
     "build_index",
+    "file_request",
     "find_duplicates",
     "guard",
+    "lookup",
     "read_drop_list",
     "read_generation",
     "read_report_in",
@@ -101,6 +108,8 @@ def _require_own_index() -> None:
 _require_own_index()
 
 if TYPE_CHECKING:
+    from detector.artists import lookup
+    from detector.artists.report import Contradiction, FoundWork, LookupReport, Replica
     from detector.audit import AuditOptions, AuditReport, audit
     from detector.detector import Detector, build_index
     from detector.duplicates import (
@@ -148,8 +157,11 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from index.reference_index import ReferenceIndex
+    from index.requests import RemovalRequest, file_request
 else:
     _HOMES = {
+        "detector.artists": ("lookup",),
+        "detector.artists.report": ("Contradiction", "FoundWork", "LookupReport", "Replica"),
         "detector.audit": ("AuditOptions", "AuditReport", "audit"),
         "detector.detector": ("Detector", "build_index"),
         "detector.duplicates": (
@@ -183,6 +195,7 @@ else:
         "index.build": ("BuildReport",),
         "index.errors": tuple(name for name in __all__ if name.endswith("Error")),
         "index.reference_index": ("ReferenceIndex",),
+        "index.requests": ("RemovalRequest", "file_request"),
     }
 
     def __getattr__(name: str) -> Any:

@@ -11,7 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from detector import __version__
-from detector.commands import auditing, calibrating, checking, duplicates, indexing, scanning, training
+from detector.commands import (
+    artist,
+    auditing,
+    calibrating,
+    checking,
+    duplicates,
+    indexing,
+    scanning,
+    serving,
+    training,
+)
 from detector.commands.console import INTERRUPTED, Output
 from detector.commands.options import Debug, Json, Quiet, taught
 
@@ -95,6 +105,31 @@ app.command(
         "detector audit base-model --lora style.safetensors --index art.index --controls heldout",
     ),
 )(auditing.audit)
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Look up an artist's works: which are in a training set, how often, and what gives them back. By name, by "
+        "pictures of the works, by source, or by several of these; says where a recorded licence is not the "
+        "artist's own, which generated pictures of saved scans and audits replicate a work, and writes the evidence "
+        "to take away. Exits with 1 if a work was found; what only resembles a picture, not verified, is shown and "
+        "does not count.",
+        'detector artist "Abara, Lien" --index art.index --scans findings.jsonl --bundle evidence.zip',
+        "detector artist --works my-pictures --index art.index --licence CC-BY-NC-4.0",
+        "detector artist --source-contains mysite.example --index art.index",
+    ),
+)(artist.artist)
+app.command(
+    rich_help_panel=MAIN_PANEL,
+    **taught(
+        "Serve the artists' pages and a REST API over an index. In the browser, artists look up their works by "
+        "name or by picture and ask for removal; other programs send pictures and get findings as JSON. Uploads "
+        "are checked and forgotten: never written to disk, never added to an index. Listens at this machine's own "
+        "address alone unless told otherwise, and picks up what is added to the index.",
+        "detector serve --index art.index --open",
+        "detector serve --index art.index --scans findings.jsonl",
+        "detector serve --index art.index --host 0.0.0.0 --token-file token.txt",
+    ),
+)(serving.serve)
 app.add_typer(indexing.app, name="index", rich_help_panel=INDEX_PANEL)
 app.command(
     rich_help_panel=INDEX_PANEL,

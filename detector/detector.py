@@ -28,7 +28,7 @@ from detector.verify import Verified, Verifier
 from index.build import build_index
 from index.calibration import MIN_P_VALUE
 from index.errors import UnreadableImageError
-from index.images import ImageInput, read_bytes, read_image
+from index.images import ImageInput, Picture, read_bytes, read_image
 from index.reference_index import Candidate, Query, ReferenceIndex
 
 if TYPE_CHECKING:
@@ -180,10 +180,23 @@ class Detector:
                 places.append(number)
             except UnreadableImageError as error:
                 reports[number] = unreadable(called[number], error.reason)
-        described = self.index.describe(pictures)
-        for number, query, generation in zip(places, described, generations, strict=True):
-            reports[number] = replace(self._judge(called[number], query), generation=generation)
+        checked = self.check_pictures(pictures, names=[called[number] for number in places])
+        for number, report, generation in zip(places, checked, generations, strict=True):
+            reports[number] = replace(report, generation=generation)
         return [report for report in reports if report is not None]
+
+    def check_pictures(self, pictures: Sequence[Picture], *, names: Sequence[str]) -> list[ImageReport]:
+        """Check pictures that were decoded elsewhere; neural descriptors see them as one batch.
+
+        Args:
+            pictures: From `index.images.read_image`.
+            names: What to call them in the reports.
+
+        Returns:
+            One report a picture, in order.
+        """
+        described = self.index.describe(pictures)
+        return [self._judge(name, query) for name, query in zip(names, described, strict=True)]
 
     def scan(
         self,

@@ -60,6 +60,7 @@ class BuildOptions:
         max_pixels: Larger pictures are rejected.
         columns: Which columns of lists hold what, where their names do not say.
         device: Where neural descriptors run; None chooses.
+        take_back: Admit pictures that were erased (on request, or with `remove`); otherwise they are rejected.
     """
 
     thumbnails: bool = True
@@ -70,6 +71,7 @@ class BuildOptions:
     max_pixels: int = MAX_PIXELS
     columns: ColumnNames = field(default_factory=ColumnNames)
     device: str | None = None
+    take_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ class _Run:
             regions=index.has_regions,
             draft_side=_draft_side(index.specs, whole=self._keep_thumbnails or index.has_regions),
             max_pixels=options.max_pixels,
+            forgotten=frozenset() if options.take_back else index.forgotten(),
         )
         self.added = self.occurrences = self.unchanged = self.rejected = 0
         self.rejections: list[Rejected] = []
@@ -298,7 +301,9 @@ class _Run:
         for item in items:
             if isinstance(item, Rejected):
                 self._reject(item)
-            elif self._index.is_known(item.locator, item.size, item.mtime_ns):
+            elif self._index.is_known(
+                item.locator, item.size, item.mtime_ns, take_back=self._options.take_back
+            ):
                 self.unchanged += 1
             else:
                 chunk.append(item)
@@ -339,7 +344,7 @@ class _Run:
         for name, descriptor in self._batched.items():
             describe_batch(name, descriptor, fresh)
         batch = [self._new_reference(result) for result in self._ready]
-        self.added += self._index.add(batch)
+        self.added += self._index.add(batch, take_back=self._options.take_back)
         self.occurrences += len(batch)
         self._known.update(new.sha256 for new in batch)
         self._ready.clear()

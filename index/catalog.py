@@ -1,4 +1,4 @@
-"""The catalogue of an index: references, occurrences, rejected files and segments, in SQLite.
+"""The catalogue of an index: references, occurrences, rejected files, segments and requests, in SQLite.
 
 A transaction here is the one commit point of an index folder: what it does not name does not exist.
 Longer than 400 lines because all SQL about the catalogue stands in one place.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from index.credits import Credits
 from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError, IndexWriteError
 from index.items import Rejected
-from index.migrations import SCHEMA_VERSION, migrate
+from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, migrate
 
 FILE_NAME = "catalog.sqlite"
 TIMEOUT_S = 30.0
@@ -85,7 +85,7 @@ class Catalog:
 
         Args:
             folder: The index folder.
-            writable: Whether this process holds the index's lock.
+            writable: Whether to change it: this process holds the index's lock, or files a removal request.
             create: Make the file when there is none.
 
         Raises:
@@ -140,6 +140,7 @@ class Catalog:
         found = int(run("PRAGMA user_version").fetchone()[0])
         if found > SCHEMA_VERSION:
             raise IndexVersionError(self._folder, found, SCHEMA_VERSION)
+        self._schema = SCHEMA_VERSION if self._writable else found
         if self._writable:
             # For good: the mode cannot be changed while a reader is connected, as one may be at any time.
             run("PRAGMA journal_mode = WAL")
@@ -174,8 +175,11 @@ class Catalog:
             self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run the block's changes as one commit, raising the generation by one.
+    def transaction(self, *, new_generation: bool = True) -> Iterator[None]:
+        """Run the block's changes as one commit.
+
+        Args:
+            new_generation: Raise the generation by one: what can be found has changed.
 
         Raises:
             IndexWriteError: The disk is full or the folder cannot be written to; nothing changed.
@@ -185,9 +189,10 @@ class Catalog:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield
-                    self._connection.execute(
-                        "UPDATE fact SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'"
-                    )
+                    if new_generation:
+                        self._connection.execute(
+                            "UPDATE fact SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'"
+                        )
                     self._connection.execute("COMMIT")
                 except BaseException:
                     if self._connection.in_transaction:
@@ -210,7 +215,7 @@ class Catalog:
 
     @property
     def generation(self) -> int:
-        """How many commits the index has seen."""
+        """How many commits the index has seen; removal requests are none."""
         return self._number("SELECT value FROM fact WHERE key = 'generation'")
 
     def fact(self, key: str) -> Any:
@@ -266,15 +271,22 @@ class Catalog:
             for path, size, mtime_ns, artist, title, licence, source, caption, extra in rows
         )
 
-    def is_known(self, path: str, size: int, mtime_ns: int) -> bool:
-        """Say whether this occurrence, or its rejection, is recorded with this size and time of change."""
+    def is_known(self, path: str, size: int, mtime_ns: int, *, but_rejected_as: str = "") -> bool:
+        """Say whether this occurrence, or its rejection, is recorded with this size and time of change.
+
+        Args:
+            path: Of the occurrence.
+            size: In bytes.
+            mtime_ns: When its file was last changed.
+            but_rejected_as: Rejections with this reason do not count.
+        """
         if size < 0 or mtime_ns == 0:
             return False
         query = (
-            "SELECT EXISTS (SELECT 1 FROM occurrence WHERE path = ?1 AND size = ?2 AND mtime_ns = ?3) "
-            "OR EXISTS (SELECT 1 FROM rejected WHERE path = ?1 AND size = ?2 AND mtime_ns = ?3)"
+            "SELECT EXISTS (SELECT 1 FROM occurrence WHERE path = ?1 AND size = ?2 AND mtime_ns = ?3) OR EXISTS "
+            "(SELECT 1 FROM rejected WHERE path = ?1 AND size = ?2 AND mtime_ns = ?3 AND reason <> ?4)"
         )
-        return bool(self._number(query, (path, size, mtime_ns)))
+        return bool(self._number(query, (path, size, mtime_ns, but_rejected_as)))
 
     def add_reference(
         self, sha256: str, width: int, height: int, trim: tuple[float, float, float, float]
@@ -355,6 +367,14 @@ class Catalog:
         query = f"SELECT path, reference_id FROM occurrence WHERE {' AND '.join(conditions)} ORDER BY path"
         return [(str(row[0]), int(row[1])) for row in self._rows(query, values)]
 
+    def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Yield (reference id, artist, extra columns) of the occurrences that have any, each triple once."""
+        query = (
+            "SELECT DISTINCT reference_id, artist, extra FROM occurrence WHERE artist != '' OR extra != '{}'"
+        )
+        for number, artist, extra in self._rows(query + " ORDER BY reference_id, artist, extra"):
+            yield int(number), str(artist), {} if extra == "{}" else json.loads(extra)
+
     def forget(self, paths: Iterable[str]) -> None:
         """Delete occurrences and rejections by path; call inside `transaction`."""
         for path in paths:
@@ -371,6 +391,74 @@ class Catalog:
     def digests(self) -> set[str]:
         """Return the digests of all references."""
         return {str(row[0]) for row in self._rows("SELECT sha256 FROM reference")}
+
+    # Removal requests, and what erased pictures are known again by (`index.requests`)
+
+    def requests(self, *, state: str | None = None, id_begins: str = "") -> list[tuple[Any, ...]]:
+        """Return requests, newest first; none where the catalogue is older than they are.
+
+        Returns:
+            Rows of number, id, state, made, name, contact, statement, decided, reason.
+        """
+        if self._schema < REQUESTS_SINCE:
+            return []
+        query = (
+            "SELECT number, id, state, made, name, contact, statement, decided, reason FROM request "
+            "WHERE (?1 IS NULL OR state = ?1) AND substr(id, 1, length(?2)) = ?2 ORDER BY number DESC"
+        )
+        return [tuple(row) for row in self._rows(query, (state, id_begins))]
+
+    def requested(self, number: int) -> tuple[str, ...]:
+        """Return the digests, or the keys of erased pictures, that a request names, sorted."""
+        rows = self._rows("SELECT picture FROM requested WHERE number = ? ORDER BY picture", (number,))
+        return tuple(str(row[0]) for row in rows)
+
+    def add_request(self, texts: tuple[str, str, str, str, str], digests: Iterable[str]) -> None:
+        """Insert an open request; call inside `transaction`.
+
+        Args:
+            texts: Its id, when it was made, name, contact, statement.
+            digests: Of the references asked about.
+        """
+        with self._lock:
+            cursor = self._connection.execute(
+                "INSERT INTO request (id, state, made, name, contact, statement) "
+                "VALUES (?, 'open', ?, ?, ?, ?)",
+                texts,
+            )
+            number = cursor.lastrowid
+            self._connection.executemany(
+                "INSERT INTO requested (number, picture) VALUES (?, ?)", [(number, d) for d in digests]
+            )
+
+    def decide_request(self, request_id: str, state: str, *, decided: str, reason: str) -> None:
+        """Record the decision on a request; call inside `transaction`."""
+        self._rows(
+            "UPDATE request SET state = ?, decided = ?, reason = ? WHERE id = ?",
+            (state, decided, reason, request_id),
+        )
+
+    def forgotten(self) -> frozenset[str]:
+        """Return the keys of pictures that are not to be taken in again."""
+        if self._schema < REQUESTS_SINCE:
+            return frozenset()
+        return frozenset(str(row[0]) for row in self._rows("SELECT key FROM forgotten"))
+
+    def remember_forgotten(self, keys: Mapping[str, str], made: str) -> None:
+        """Keep keys of erased pictures, and put them in place of digests in requests; call inside `transaction`.
+
+        Args:
+            keys: By digest.
+            made: The time of it.
+        """
+        for digest, key in keys.items():
+            self._rows("INSERT OR IGNORE INTO forgotten (key, made) VALUES (?, ?)", (key, made))
+            self._rows("UPDATE requested SET picture = ? WHERE picture = ?", (key, digest))
+
+    def take_back(self, keys: Iterable[str]) -> None:
+        """Forget that pictures were erased; call inside `transaction`."""
+        for key in keys:
+            self._rows("DELETE FROM forgotten WHERE key = ?", (key,))
 
     # Segments
 
@@ -407,6 +495,10 @@ class Catalog:
     def vacuum(self) -> None:
         """Rewrite the file without its free pages, and the log with what was deleted."""
         self._rows("VACUUM")
+        self.empty_log()
+
+    def empty_log(self) -> None:
+        """Bring what the log holds into the file, and cut the log to nothing where no reader needs it."""
         # Beside a reader the log has to stay; waiting for it to leave would not help.
         self._rows("PRAGMA busy_timeout = 0")
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -46,19 +46,62 @@ STEPS: tuple[str, ...] = (
     CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     INSERT INTO fact (key, value) VALUES ('generation', '0');
     """,
+    # 2: removal requests, and what erased pictures are known again by.
+    """
+    CREATE TABLE request (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        made TEXT NOT NULL,
+        name TEXT NOT NULL,
+        contact TEXT NOT NULL,
+        statement TEXT NOT NULL,
+        decided TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX request_in_state ON request (state);
+    CREATE TABLE requested (
+        number INTEGER NOT NULL REFERENCES request (number),
+        picture TEXT NOT NULL,
+        PRIMARY KEY (number, picture)
+    ) WITHOUT ROWID;
+    CREATE INDEX requested_picture ON requested (picture);
+    CREATE TABLE forgotten (key TEXT PRIMARY KEY, made TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )
-"""One SQL script a schema version. Never edit one that was released; append."""
+"""One SQL script a schema version, no semicolon inside a statement. Never edit one that was released; append."""
 
 SCHEMA_VERSION = len(STEPS)
+
+
+REQUESTS_SINCE = 2
+"""The first schema version with removal requests; readers meet older catalogues as they are."""
 
 
 def migrate(connection: sqlite3.Connection) -> int:
     """Run the steps that a catalogue lacks, each in its own transaction.
 
+    Args:
+        connection: In autocommit mode. Another one may migrate the same catalogue at the same time.
+
     Returns:
         The schema version found before.
     """
-    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    found = _version(connection)
     for number, script in enumerate(STEPS[found:], start=found + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) < number:
+                for statement in script.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
     return found
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -28,6 +28,7 @@ from index.descriptors import DescriptorSpec, Kind
 from index.errors import DescriptorError, WeightsError
 from index.hub import cached_first, quiet_open_clip
 from index.images import WORKING_SIDE, Picture
+from index.tracing import none_running, running
 
 if TYPE_CHECKING:
     import torch
@@ -157,10 +158,13 @@ class NeuralDescriptor(ABC):
                 torch.tensor(v, device=tower.device).view(1, 3, 1, 1) for v in (tower.mean, tower.std)
             )
             batch = (pixels.float() / 255 - mean) / std  # its memory stays in the order of channels last
-            with torch.autocast(tower.device.type, dtype=torch.float16, enabled=tower.half):
-                features = tower.encode(batch)
-            if tower.half and not bool(torch.isfinite(features).all()):
-                features = tower.encode(batch)  # some towers overflow float16; weights are kept in float32
+            with running():
+                with torch.autocast(tower.device.type, dtype=torch.float16, enabled=tower.half):
+                    features = tower.encode(batch)
+                if tower.half and not bool(torch.isfinite(features).all()):
+                    features = tower.encode(
+                        batch
+                    )  # some towers overflow float16; weights are kept in float32
             values = features.float().cpu().numpy().astype(np.float64)
         if values.shape != (len(inputs), tower.spec.width) or not np.isfinite(values).all():
             raise weights_error(self._name, f"damaged weights: its {values.shape} output is no set of rows")
@@ -289,7 +293,7 @@ def _fast(model: Any, device: torch.device) -> Any:
 
     if device.type == "cpu" and isinstance(model.visual, TimmModel):
         # A network whose course depends on its values stays as it is.
-        with suppress(torch.fx.proxy.TraceError):
+        with none_running(), suppress(torch.fx.proxy.TraceError):
             model.visual.trunk = fuse(model.visual.trunk)
         model.visual.to(memory_format=torch.channels_last)
     return model

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,19 @@ from index.images import Picture
 from index.items import Rejected
 from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
 from index.regions import WINDOWS, windows_of
+from index.requests import (
+    ACCEPTED,
+    DECLINED,
+    MAX_STATEMENT,
+    OPEN,
+    REMOVED_ON_REQUEST,
+    RemovalRequest,
+    bounded,
+    find_request,
+    forgotten_key,
+    now,
+)
+from index.requests import requests as requests_of
 from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
 from index.thumbnails import Thumbnails
 from index.vectors import BitStore, LocalStore, UnitStore, open_store
@@ -136,6 +149,7 @@ class IndexInfo:
     thumbnails: bool = False
     regions: bool = False
     squares: bool = False
+    open_requests: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -294,15 +308,33 @@ class ReferenceIndex:
                 self._descriptors = made
             return self._descriptors
 
+    def share_descriptors(self, other: ReferenceIndex) -> None:
+        """Take the loaded models of another state of this index, where they are the same, instead of loading them."""
+        if other.specs == self.specs and other._device == self._device:
+            with self._guard:
+                self._descriptors = other.descriptors()
+
     # Writing
 
     def _must_write(self) -> None:
         if self._lock is None:
             raise UsageError(f"{self.path}: was opened for reading. Open it with writable=True")
 
-    def is_known(self, path: str, size: int, mtime_ns: int) -> bool:
-        """Say whether an occurrence was added, or rejected, with this size and time of change."""
-        return self._catalog.is_known(path, size, mtime_ns)
+    def is_known(self, path: str, size: int, mtime_ns: int, *, take_back: bool = False) -> bool:
+        """Say whether an occurrence was added, or rejected, with this size and time of change.
+
+        Args:
+            path: Of the occurrence.
+            size: In bytes.
+            mtime_ns: When its file was last changed.
+            take_back: Rejections of erased pictures do not count.
+        """
+        passed_over = REMOVED_ON_REQUEST if take_back else ""
+        return self._catalog.is_known(path, size, mtime_ns, but_rejected_as=passed_over)
+
+    def forgotten(self) -> frozenset[str]:
+        """Return the keys (`index.requests.forgotten_key`) of pictures that are not to be taken in again."""
+        return self._catalog.forgotten()
 
     def digests(self) -> set[str]:
         """Return the SHA-256 digests of all references."""
@@ -316,18 +348,31 @@ class ReferenceIndex:
         """Record a file that cannot become a reference; committed with the next `add`."""
         self._rejected_buffer.append((rejected, size, mtime_ns))
 
-    def add(self, batch: Sequence[NewReference]) -> int:
+    def add(self, batch: Sequence[NewReference], *, take_back: bool = False) -> int:
         """Add described pictures in one commit; the same picture at another path is one more occurrence.
+
+        Args:
+            batch: What to add.
+            take_back: Admit pictures that were erased and are remembered as such.
 
         Returns:
             How many new references there are.
 
         Raises:
+            UsageError: A picture was erased, and `take_back` is not given. Nothing was added.
             IndexWriteError: The disk is full or the folder cannot be written to. Nothing was added.
         """
         self._must_write()
         if not batch and not self._rejected_buffer:
             return 0
+        forgotten = self._catalog.forgotten()
+        keys = {new.sha256: forgotten_key(new.sha256) for new in batch} if forgotten else {}
+        if not take_back:
+            for new in batch:
+                if keys.get(new.sha256) in forgotten:
+                    raise UsageError(
+                        f"{new.occurrence.path}: was removed on request. To admit it again, give take_back=True"
+                    )
         thumbnails = [(new.sha256, new.thumbnail) for new in batch if new.thumbnail is not None]
         fresh: list[tuple[int, dict[str, NDArray[Any]]]] = []
         with _write_errors(self.path):
@@ -344,6 +389,7 @@ class ReferenceIndex:
                     self._catalog.put_occurrence(number, new.occurrence)
                 for rejected, size, mtime_ns in self._rejected_buffer:
                     self._catalog.put_rejected(rejected, size=size, mtime_ns=mtime_ns)
+                self._catalog.take_back(key for key in keys.values() if key in forgotten)
                 for spec in self.specs:
                     self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
                 self._catalog.drop_orphans()
@@ -407,6 +453,8 @@ class ReferenceIndex:
     ) -> tuple[int, int]:
         """Forget occurrences that fit every given condition; a reference with none left is gone from search.
 
+        With `erase`, its picture is also remembered by a key, so that no later build takes it in again.
+
         Args:
             path: An exact path, or a folder or shard.
             artist: An exact artist, whatever its case.
@@ -426,10 +474,71 @@ class ReferenceIndex:
         with _write_errors(self.path), self._catalog.transaction():
             self._catalog.forget(p for p, _ in found)
             gone = self._catalog.drop_orphans()
+            if erase:
+                self._remember(gone)
         self._forget_caches()
         if erase and gone:
             self.compact()
         return len(found), len(gone)
+
+    def _remember(self, digests: Iterable[str]) -> None:
+        self._catalog.remember_forgotten({digest: forgotten_key(digest) for digest in digests}, now())
+
+    def accept_request(self, request_id: str, *, reason: str = "") -> tuple[int, int]:
+        """Erase the references that a removal request names, wherever they occur, and record its acceptance.
+
+        Both are one commit; rows and thumbnails are overwritten after it. Where that was interrupted, accepting the
+        request again completes it. Near-duplicates of those references stay.
+
+        Args:
+            request_id: Of an open or declined request, or the unique beginning of it.
+            reason: Of the decision.
+
+        Returns:
+            How many occurrences, and how many references, are gone.
+
+        Raises:
+            UsageError: There is no such request.
+        """
+        self._must_write()
+        words = bounded(reason, MAX_STATEMENT, "the reason")
+        asked = find_request(self._catalog, request_id)
+        paths: list[str] = []
+        gone: list[str] = []
+        if asked.state != ACCEPTED:
+            ids = [number for d in asked.sha256s if (number := self._catalog.id_of(d)) is not None]
+            paths = [place.path for number in ids for place in self._catalog.occurrences(number)]
+            with _write_errors(self.path), self._catalog.transaction():
+                self._catalog.forget(paths)
+                gone = self._catalog.drop_orphans()
+                self._remember(asked.sha256s)
+                self._catalog.decide_request(asked.id, ACCEPTED, decided=now(), reason=words)
+            self._forget_caches()
+        self.compact()
+        return len(paths), len(gone)
+
+    def decline_request(self, request_id: str, *, reason: str) -> None:
+        """Record that a removal request is declined, and why.
+
+        Args:
+            request_id: Of an open request, or the unique beginning of it.
+            reason: Of the decision.
+
+        Raises:
+            UsageError: There is no such request, it is decided already, or no reason is given.
+        """
+        self._must_write()
+        words = bounded(reason, MAX_STATEMENT, "the reason")
+        if not words:
+            raise UsageError("a removal request is declined with a reason. Say why")
+        asked = find_request(self._catalog, request_id)
+        if asked.state != OPEN:
+            raise UsageError(
+                f"{self.path}: request {asked.id} was {asked.state} on {asked.decided[:10]}. "
+                "Only open requests can be declined"
+            )
+        with _write_errors(self.path), self._catalog.transaction(new_generation=False):
+            self._catalog.decide_request(asked.id, DECLINED, decided=now(), reason=words)
 
     def compact(self) -> int:
         """Rewrite segments without rows of gone references, merged; erase their thumbnails.
@@ -682,11 +791,23 @@ class ReferenceIndex:
         record = self._catalog.reference(reference_id)
         return None if record is None else self._thumbnails.get(record.sha256)
 
+    def id_of(self, sha256: str) -> int | None:
+        """Return the id of the reference with this digest, or None."""
+        return self._catalog.id_of(sha256)
+
+    def requests(self, *, state: str | None = None) -> list[RemovalRequest]:
+        """Return the removal requests as they are on disk now, newest first (`index.requests.requests`)."""
+        return requests_of(self.path, state=state)
+
     def find_occurrences(
         self, *, path: str | None = None, artist: str | None = None, source_contains: str | None = None
     ) -> list[tuple[str, int]]:
         """Return (path, reference id) of what `remove` would forget, by path."""
         return self._catalog.find_occurrences(path=path, artist=artist, source_contains=source_contains)
+
+    def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Yield (reference id, artist, extra columns) of the occurrences that have any, each triple once."""
+        return self._catalog.named()
 
     def rejected(self, *, limit: int = -1) -> list[Rejected]:
         """Return the files that could not become references, by path."""
@@ -694,17 +815,21 @@ class ReferenceIndex:
 
     def near_duplicates(self, reference_id: int) -> int:
         """Count the other references within `NEAR_DUPLICATE_PDQ` of this one, mirror images not counted."""
+        return len(self.near_duplicate_ids(reference_id))
+
+    def near_duplicate_ids(self, reference_id: int) -> list[int]:
+        """Return the ids of what `near_duplicates` counts, ascending; none in an index without ``pdq``."""
         if "pdq" not in {spec.name for spec in self.specs}:
-            return 0
+            return []
         with self._guard:
             if self._wholes is None:
                 store = self.store("pdq")
                 self._wholes = store.wholes() if isinstance(store, BitStore) else None
             wholes = self._wholes
         if wholes is None:
-            return 0
+            return []
         found = {i for row in wholes.rows_of(reference_id) for i, _ in wholes.within(row, NEAR_DUPLICATE_PDQ)}
-        return len(found - {reference_id})
+        return sorted(found - {reference_id})
 
     def info(self) -> IndexInfo:
         """Return what this index is and holds."""
@@ -727,6 +852,7 @@ class ReferenceIndex:
             thumbnails=bool(self._manifest.get("thumbnails", True)),
             regions=self.has_regions,
             squares=self.has_squares,
+            open_requests=len(self.requests(state=OPEN)),
         )
 
     def check(self) -> list[str]:

@@ -30,6 +30,7 @@ from index.items import SourceItem
 from index.keypoints import use_threads
 from index.neural import one_thread_here
 from index.regions import square_of, windows_of
+from index.requests import REMOVED_ON_REQUEST, forgotten_key
 
 THREADED_LIBRARIES = ("torch", "faiss", "cv2")
 """Libraries with thread pools of their own, which a forked child would find without their threads."""
@@ -78,6 +79,7 @@ class Describer:
         regions: Prepare the windows of `index.regions` too.
         draft_side: See `index.images.read_image`.
         max_pixels: Likewise.
+        forgotten: Keys of erased pictures (`index.requests.forgotten_key`): those are not even decoded.
     """
 
     descriptors: dict[str, Descriptor]
@@ -88,6 +90,7 @@ class Describer:
     regions: bool
     draft_side: int
     max_pixels: int
+    forgotten: frozenset[str] = frozenset()
 
     def describe(self, item: SourceItem) -> Described:
         """Read and describe an item; an unreadable one comes back with its error."""
@@ -95,6 +98,8 @@ class Describer:
         try:
             data = item.read()
             result.sha256 = hashlib.sha256(data).hexdigest()
+            if self.forgotten and forgotten_key(result.sha256) in self.forgotten:
+                raise UnreadableImageError(item.locator, REMOVED_ON_REQUEST)
             result.credits = item.credits.filled_from(read_credits(data))
             if result.sha256 in self.known:
                 return result

@@ -51,6 +51,20 @@ def sample_index(artworks: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def sample_findings(sample_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Saved findings of some of the sample generated pictures: replicas, one made from a picture, no match."""
+    from detector import Detector
+
+    file = tmp_path_factory.mktemp("findings") / "findings.jsonl"
+    names = ("0001", "0006", "0010", "0012", "0027", "0033")
+    pictures = [SAMPLES / "generated" / f"{name}.png" for name in names]
+    with Detector.open(sample_index) as detector:
+        for _ in detector.scan(pictures, jsonl=file):
+            pass
+    return file
+
+
 @pytest.fixture
 def own_index(sample_index: Path, tmp_path: Path) -> Path:
     """A copy of `sample_index` that a test may write to."""

@@ -29,12 +29,15 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog containers credits descriptors duplicates embedded errors folders
-        hub images items keypoints lists migrations milvus neural perceptual reference_index regions shards sources
-        tables thumbnails torchscript vectors workers
+        hub images items keypoints lists migrations milvus neural perceptual reference_index regions requests shards
+        sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
-        licences lookup metadata pixels report rights scan scoring verify
+        licences metadata pixels report rights scan scoring verify
+        """,
+    "detector/artists": """
+        __init__ bundle cards contradictions dossier findings names pictures report search spelling words
         """,
     "detector/audit": """
         __init__ analysis conduct course figures groups likeness log options pipelines plots prompts report
@@ -51,7 +54,8 @@ LAYOUT = {
         terminal wording
         """,
     "detector/commands": """
-        __init__ auditing building calibrating checking console duplicates indexing options progress scanning training
+        __init__ artist auditing building calibrating checking console duplicates indexing options progress
+        requests scanning serving training
         """,
     "detector/training": """
         __init__ autoencoder course draws edits finish geometry log loop objective options overlays pictures
@@ -113,7 +117,8 @@ OWNERS: dict[str, set[str]] = {
         "detector/training/pictures.py",
     },
     # Storage and sources
-    "sqlite3": {"index/catalog.py", "index/migrations.py", "index/thumbnails.py"},
+    "sqlite3": {"index/catalog.py", "index/migrations.py", "index/thumbnails.py", "detector/server/scans.py"},
+    "rapidfuzz": {"detector/artists/names.py"},
     "filelock": {"index/reference_index.py"},
     "pyarrow": {"index/tables.py"},
     "defusedxml": {"index/embedded.py"},
@@ -123,8 +128,13 @@ OWNERS: dict[str, set[str]] = {
     "scipy": {"detector/calibrate.py", "detector/audit/analysis.py", "detector/audit/statistics.py"},
     "matplotlib": {"detector/calibrate.py", "detector/audit/plots.py", "detector/training/report.py"},
     "fastapi": {"detector/server/*"},
+    "starlette": {"detector/server/*"},
+    "pydantic": {"detector/server/*"},
+    "python_multipart": {"detector/server/uploads.py"},
+    "prometheus_client": {"detector/server/metrics.py"},
     "uvicorn": {"detector/server/*"},
-    "jinja2": {"detector/server/*"},
+    "jinja2": {"detector/server/rendering.py"},
+    "markupsafe": {"detector/server/rendering.py"},
     # Other back ends
     "pymilvus": {"index/milvus.py"},
     "ray": {"detector/distributed.py"},
@@ -140,8 +150,12 @@ LAZY = {
     "matplotlib",
     "open_clip",
     "pyarrow",
+    "prometheus_client",
+    "pydantic",
     "pymilvus",
+    "python_multipart",
     "ray",
+    "starlette",
     "timm",
     "torch",
     "torchvision",
@@ -149,8 +163,8 @@ LAZY = {
     "uvicorn",
 }
 
-# These import heavy libraries at once, for they are imported on first use themselves: by `train`.
-EAGER = {"detector/training/*"}
+# These import heavy libraries at once, for they are imported on first use themselves: by `train` and `serve`.
+EAGER = {"detector/training/*", "detector/server/*"}
 
 # `import detector` and `detector --help` load none of these either: they cost tenths of a second.
 NOT_AT_START = LAZY | {"PIL", "imagehash", "numpy", "pdqhash", "scipy"}

@@ -562,3 +562,28 @@ def test_sizes_out_of_range_are_refused(script: Path, folder: Path) -> None:
         ClipDescriptor(f"local-dir:{folder}", batch_size=0)
     with pytest.raises(DescriptorError, match="input_side"):
         TorchScriptDescriptor(str(script), input_side=0)
+
+
+def test_a_model_loads_while_another_is_at_work(artworks: Path) -> None:
+    picture = read_image(next(iter(sorted(artworks.glob("*.jpg")))))
+    at_work, stop = ClipDescriptor("bundled"), threading.Event()
+    failed: list[Exception] = []
+    at_work.describe([picture])
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                at_work.describe([picture.cropped(0, 0, 64, 64)])
+            except Exception as error:
+                failed.append(error)
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        ClipDescriptor("bundled").describe([picture])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed

@@ -60,6 +60,14 @@ MaxPixels = Annotated[
         rich_help_panel=TUNING_PANEL,
     ),
 ]
+TakeBack = Annotated[
+    bool,
+    typer.Option(
+        "--take-back",
+        help="Admit pictures again that were erased from this index: with [b]index remove --erase[/b], or because "
+        "their artist asked for it. Otherwise they are rejected, whatever their files are called.",
+    ),
+]
 ArtistColumn = Annotated[str | None, _column("artist", "artist, author, creator, photographer, …")]
 TitleColumn = Annotated[str | None, _column("title", "title, headline, name …")]
 LicenceColumn = Annotated[str | None, _column("licence", "licence, license, rights, usage_terms …")]
@@ -117,6 +125,7 @@ def build(
             "memorised pictures come back as it. Decided once, when the index is new.",
         ),
     ] = True,
+    take_back: TakeBack = False,
     workers: Workers = 0,
     batch_size: BatchSize = 256,
     max_pixels: MaxPixels = 178_956_970,
@@ -148,6 +157,7 @@ def build(
                 artist_column, title_column, licence_column, source_column, caption_column, path_column
             ),
             device=device,
+            take_back=take_back,
         )
         names = parse_names(descriptors) if descriptors is not None else None
         output.json(fill_index(output, sources, out, names, options))
@@ -163,6 +173,7 @@ def add(
             "--index", "--out", "-o", metavar="FOLDER", help="The index folder to add to.", show_default=False
         ),
     ],
+    take_back: TakeBack = False,
     workers: Workers = 0,
     batch_size: BatchSize = 256,
     max_pixels: MaxPixels = 178_956_970,
@@ -191,6 +202,7 @@ def add(
                 artist_column, title_column, licence_column, source_column, caption_column, path_column
             ),
             device=device,
+            take_back=take_back,
         )
         ReferenceIndex.open(index).close()  # it must be there: `build` would make it
         output.json(fill_index(output, sources, index, None, options))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.commands import building
+from detector.commands import building, requests
 from detector.commands.building import SHOWN_FILES, bytes_in_words, rejection_in_words
 from detector.commands.console import FAILED, Output, command_line, printable
 from detector.commands.options import Debug, IndexFolder, Json, Quiet, taught
@@ -42,6 +42,7 @@ app.command(
         "detector index add more-artworks --index art.index",
     )
 )(building.add)
+app.add_typer(requests.app, name="requests")
 # The command line names its options one by one, so these functions have more parameters than others may.
 
 
@@ -49,7 +50,8 @@ app.command(
     **taught(
         "Forget training images, for instance because their artist asks for it. Occurrences that fit every "
         "condition are forgotten; a picture with no occurrence left is gone from every search. Its small "
-        "copy and its vectors are overwritten with --erase, or by the next [b]detector index compact[/b].",
+        "copy and its vectors are overwritten with --erase, or by the next [b]detector index compact[/b]. What "
+        "was removed with --erase is remembered: later builds pass it over, unless --take-back is given.",
         'detector index remove --index art.index --artist "Ann Artist" --erase',
         "detector index remove --index art.index --path artworks/2019",
         "detector index remove --index art.index --source-contains example.org/gallery --yes",
@@ -88,7 +90,12 @@ def remove(
             show_default=False,
         ),
     ] = None,
-    erase: Annotated[bool, typer.Option("--erase", help="Overwrite pixels and vectors at once.")] = False,
+    erase: Annotated[
+        bool,
+        typer.Option(
+            "--erase", help="Overwrite pixels and vectors at once, and keep later builds from them."
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -99,6 +106,7 @@ def remove(
         from detector.reports.wording import plural
         from index.errors import UsageError
         from index.reference_index import ReferenceIndex
+        from index.requests import find_traces
 
         if not (path or artist or source_contains):
             raise UsageError("say what to remove: --path, --artist or --source-contains")
@@ -121,6 +129,10 @@ def remove(
         output.say(f"{index}: {plural(occurrences, 'occurrence')} forgotten, {gone}.")
         if references:
             output.say(f"Their data: {erased}.")
+        if references and erase:
+            output.say("No later build into this index takes them in again (--take-back would).")
+            if find_traces(index):
+                output.warn(requests.traces_in_words(index), style="yellow")
         output.json({"occurrences": occurrences, "references": references, "erased": erase})
 
 
@@ -217,12 +229,15 @@ def _info_table(found: IndexInfo) -> Any:
     table.add_column(overflow="fold")
     command = command_line("detector", "index", "info", "--rejected", "--index", found.path)
     rejected = f"{found.rejected:,}" + (f"   list them: {command}" if found.rejected else "")
+    waiting = f"{found.open_requests:,} open"
+    listing = command_line("detector", "index", "requests", "list", "--state", "open", "--index", found.path)
     kept = "kept, for verifying matches and for reports" if found.thumbnails else "not kept"
     for name, value in (
         ("index", printable(found.path)),
         ("references", f"{found.references:,}"),
         ("occurrences", f"{found.occurrences:,}"),
         ("could not be used", rejected),
+        *((("removal requests", f"{waiting}   list them: {listing}"),) if found.open_requests else ()),
         ("size on disk", bytes_in_words(found.bytes_on_disk)),
         ("small copies", kept),
         ("middle squares", "described too, as trainers crop to them" if found.squares else "not described"),

@@ -98,7 +98,9 @@ def writable_target(path: Path, option: str, *, index: Path | None) -> Path:
 
 
 def _usual(option: str) -> str:
-    return {"--html": "report.html", "--csv": "findings.csv"}.get(option, "findings.jsonl")
+    return {"--html": "report.html", "--csv": "findings.csv", "--bundle": "evidence.zip"}.get(
+        option, "findings.jsonl"
+    )
 
 
 IndexFolder = Annotated[

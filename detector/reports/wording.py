@@ -31,6 +31,9 @@ REASONS: dict[str, str] = {
     "corrupt": "the file is damaged",
     "too_many_pixels": "has more pixels than the limit allows",
     "unsupported_array": "is not an array of pixels that can be read",
+    "took_too_long": "takes too long to decode",
+    "decoder_died": "cannot be decoded: the program that tried broke off",
+    "removed_on_request": "was removed on request and is not taken in again (--take-back would)",
 }
 """Reason codes of `ImageReport.reason` as the second half of a sentence about the picture."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.benchmarks.queries import SEED
 from tests.benchmarks.results import Options, machine, progress, versions, write
 
-PARTS = ("finding", "judgement", "embedding", "build", "memory", "kills", "startup")
+PARTS = ("finding", "judgement", "embedding", "build", "memory", "kills", "startup", "serving")
 
 
 def main() -> int:
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
     parser.add_argument("--out", type=Path, default=Path(".bench"))
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long part serving lets clients ask")
     chosen = parser.parse_args()
     if not chosen.folder.is_dir():
         print(f"{chosen.folder}: no such folder", file=sys.stderr)
@@ -36,7 +37,7 @@ def main() -> int:
     if unknown := set(wanted) - set(PARTS):
         print(f"no part called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    options = Options(chosen.folder, chosen.out, chosen.quick, chosen.seed)
+    options = Options(chosen.folder, chosen.out, chosen.quick, chosen.seed, chosen.seconds)
     missed = 0
     for name in wanted:
         facts = {"machine": machine(), "versions": versions()}

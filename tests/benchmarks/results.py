@@ -37,12 +37,14 @@ class Options:
         out: Where tables, pictures and working files go.
         quick: A small run, to see that it works; its figures mean little.
         seed: Of every random choice.
+        seconds: How long a server is kept under load.
     """
 
     data: Path
     out: Path
     quick: bool
     seed: int
+    seconds: float = 30.0
 
     def scratch(self, part: str) -> Path:
         """Return a folder for working files, made if need be."""
