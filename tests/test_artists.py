@@ -138,6 +138,13 @@ def test_initials_are_found_where_one_person_fits_and_suggested_where_two_do() -
     assert two.find("Vincent van Gogh") == ("Vincent van Gogh",)
 
 
+def test_a_house_may_be_called_atelier() -> None:
+    index = names("Atelier Clair", "Clair", "Studio Ghibli")
+    assert index.find("Clair, Atelier") == ("Atelier Clair",)
+    assert index.find("Ghibli, Studio") == ("Studio Ghibli",)
+    assert index.find("Clair") == ("Clair",)
+
+
 def test_a_workshop_is_suggested_and_never_taken_for_the_artist() -> None:
     index = names("Rembrandt", "Manner of Rembrandt", "Rembrandt, workshop of", "Rembrandt")
     assert index.find("rembrandt") == ("Rembrandt",)

@@ -107,6 +107,8 @@ _AND_WORKSHOP = re.compile(
 )
 _BETWEEN = re.compile(r"\s*(?:[;|\n+&]|\s/\s|\band\b)\s*")
 _BY_AND_AFTER = re.compile(r"(.*\S)\s+((?:after|nach|dapres|naar)\s+\S.*)")
+# "Clair, Atelier" may be the workshop of somebody called Clair, or a house called Atelier Clair.
+_HOUSE = re.compile(r"([^,]+),\s*(atelier|bottega|studio|taller|werkstatt|workshop)\.?")
 _BRACKETS = re.compile(r"[(\[{]([^()\[\]{}]*)[)\]}]")
 _IDENTIFIED = re.compile(
     r"(?:ulan|viaf|wikidata|orcid|isni)(?:[ _-]?id)?\s*[:=]?\s+(?=\S)|(?:ulan|viaf|wikidata|orcid|isni):"
@@ -196,6 +198,9 @@ def _reading(plain: str, written_out: str) -> Reading:
         keys = tuple(dict.fromkeys([*keys, f"@{plain}"]))
     if not said:
         return Reading(keys)
+    house = _HOUSE.fullmatch(plain)
+    if house:
+        keys = tuple(dict.fromkeys([*keys, f"{house[2]} {_words(house[1])}"]))
     bare = tuple(key.removeprefix(said + " ") for key in keys if key.startswith(said + " "))
     return Reading(keys, bare)
 
