@@ -70,9 +70,7 @@ def _photographs(result: Result, index: Path, works: list[Work], folder: Path, o
     rows.append(("**all**", len(truth), share(seen, len(truth)), share(sure, len(truth)), wrong))
     columns = ("photograph", "n", "shown (level ≥ 2)", "verified (level ≥ 3)", "another work verified")
     each_s = (time.monotonic() - began) / len(truth)
-    result.tables.append(
-        Table("Photographs of works", columns, rows, f"{each_s:.2f} s a picture.")
-    )
+    result.tables.append(Table("Photographs of works", columns, rows, f"{each_s:.2f} s a picture."))
     result.bar("photographs that lead to their work", seen / len(truth), least=LEAST_FOUND)
 
 
