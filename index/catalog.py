@@ -242,6 +242,20 @@ class Catalog:
         """Return all ids, ascending."""
         return [int(row[0]) for row in self._rows("SELECT id FROM reference ORDER BY id")]
 
+    def live_ranges(self) -> list[tuple[int, int]]:
+        """Return the first and last id of each unbroken run of references, ascending."""
+        count, first, last = self._rows("SELECT count(*), min(id), max(id) FROM reference")[0]
+        if not count:
+            return []
+        ends: list[tuple[int, int]] = []
+        if last - first + 1 != count:
+            ends = self._rows(
+                "SELECT id, next FROM (SELECT id, lead(id) OVER (ORDER BY id) AS next FROM reference) "
+                "WHERE next > id + 1 ORDER BY id"
+            )
+        starts = [first, *(after for _, after in ends)]
+        return list(zip(starts, [*(before for before, _ in ends), last], strict=True))
+
     def id_of(self, sha256: str) -> int | None:
         """Return the id of the reference with this digest, or None."""
         rows = self._rows("SELECT id FROM reference WHERE sha256 = ?", (sha256,))

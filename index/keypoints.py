@@ -282,7 +282,7 @@ def _votes_of_state(
         return []
     weight = weights[feature, column]
     row = rows[feature, column]
-    owners, dense = np.unique(store.owners[row], return_inverse=True)
+    owners, dense = np.unique(store.owners(row), return_inverse=True)
     totals = np.bincount(dense, weight)
     found = []
     for number in np.argsort(-totals, kind="stable")[:SHORTLIST]:

@@ -55,6 +55,7 @@ from index.requests import (
     now,
 )
 from index.requests import requests as requests_of
+from index.segments import Rows, ids_path, map_segment, write_segment
 from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
 from index.thumbnails import Thumbnails
 from index.vectors import BitStore, LocalStore, UnitStore, open_store
@@ -409,19 +410,16 @@ class ReferenceIndex:
             return
         dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
         owners = np.repeat([number for number, _ in described], [len(array) for _, array in described])
-        self._write_segment(spec.name, np.concatenate(rows).astype(dtype), owners.astype(np.int64))
+        block = np.concatenate(rows).astype(dtype), owners.astype(np.int64)
+        self._write_segment(spec, [block], len(owners))
 
-    def _write_segment(self, descriptor: str, rows: NDArray[Any], owners: NDArray[np.int64]) -> None:
-        folder = self.path / "vectors"
-        stem = f"{_slug(descriptor)}-{self._next_number(descriptor):06d}"
-        for suffix, array in ((".npy", rows), (".ids.npy", owners)):
-            with (folder / (stem + suffix)).open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-        _sync_folder(folder)
-        digest = file_digest(folder / f"{stem}.npy", folder / f"{stem}.ids.npy")
-        self._catalog.add_segment(descriptor, f"{stem}.npy", len(rows), digest)
+    def _write_segment(
+        self, spec: DescriptorSpec, blocks: Iterable[tuple[NDArray[Any], NDArray[np.int64]]], count: int
+    ) -> None:
+        path = self.path / "vectors" / f"{_slug(spec.name)}-{self._next_number(spec.name):06d}.npy"
+        write_segment(path, blocks, count=count, width=spec.width)
+        _sync_folder(path.parent)
+        self._catalog.add_segment(spec.name, path.name, count, file_digest(path, ids_path(path)))
 
     def _next_number(self, descriptor: str) -> int:
         start = _slug(descriptor) + "-"
@@ -567,14 +565,15 @@ class ReferenceIndex:
 
     def _merge(self, spec: DescriptorSpec, *, only_live: bool) -> int:
         segments = self._catalog.segments(spec.name)
-        rows, owners = self._load(spec)
-        live = np.isin(owners, np.asarray(self._catalog.reference_ids(), np.int64))
-        dead = int((~live).sum())
+        rows = self._rows(spec)
+        live = len(rows)
+        dead = rows.total - live
         if len(segments) <= 1 and not (only_live and dead):
             return 0
+        self._forget_caches()  # Windows does not delete a file that a store has mapped
         with self._catalog.transaction():
-            if live.any():
-                self._write_segment(spec.name, rows[live], owners[live])
+            if live:
+                self._write_segment(spec, ((block, ids) for block, ids, _ in rows.blocks()), live)
             self._catalog.drop_segments(segment.id for segment in segments)
         return dead
 
@@ -647,8 +646,8 @@ class ReferenceIndex:
         for _ in range(8):
             try:
                 for segment in self._catalog.segments():
-                    with contextlib.suppress(ValueError, EOFError, PermissionError):  # `_load` says so
-                        self._pinned[segment.file] = _mapped(self.path / "vectors" / segment.file)
+                    with contextlib.suppress(ValueError, EOFError, PermissionError):  # `_rows` says so
+                        self._pinned[segment.file] = map_segment(self.path / "vectors" / segment.file)
                 return
             except FileNotFoundError:
                 # Merged since the catalogue was opened: a newer one names the files that are there now.
@@ -659,30 +658,28 @@ class ReferenceIndex:
                 if self._catalog.generation == before:
                     return
 
-    def _load(self, spec: DescriptorSpec) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def _rows(self, spec: DescriptorSpec) -> Rows:
         dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
-        rows, owners = [], []
+        segments = []
         for segment in self._catalog.segments(spec.name):
             try:
                 pinned = self._pinned.get(segment.file)
-                mapped, ids = pinned or _mapped(self.path / "vectors" / segment.file)
+                mapped, ids = pinned or map_segment(self.path / "vectors" / segment.file)
             except (OSError, ValueError, EOFError) as error:
                 raise IndexCorruptError(
                     self.path,
                     f"segment {segment.file} cannot be read. Run: detector index check --index {self.path}",
                 ) from error
             fits = mapped.shape == (segment.rows, spec.width) and ids.shape == (segment.rows,)
-            if not fits or mapped.dtype != dtype or ids.dtype != np.int64:
+            contiguous = mapped.flags.c_contiguous and ids.flags.c_contiguous
+            if not (fits and contiguous) or mapped.dtype != dtype or ids.dtype != np.int64:
                 raise IndexCorruptError(
                     self.path,
                     f"segment {segment.file} has another shape than was committed. "
                     f"Run: detector index check --index {self.path}",
                 )
-            rows.append(mapped)
-            owners.append(ids)
-        if not rows:
-            return np.zeros((0, spec.width), dtype), np.zeros(0, np.int64)
-        return np.concatenate(rows), np.concatenate(owners)
+            segments.append((mapped, ids))
+        return Rows(segments, width=spec.width, dtype=dtype, live=self._catalog.live_ranges())
 
     def store(self, name: str) -> BitStore | UnitStore | LocalStore:
         """Return the searchable store of a descriptor, made on first use.
@@ -693,11 +690,7 @@ class ReferenceIndex:
         with self._guard:
             if name not in self._stores:
                 spec = self.spec(name)
-                rows, owners = self._load(spec)
-                live = np.isin(owners, np.asarray(self._catalog.reference_ids(), np.int64))
-                if not live.all():
-                    rows, owners = rows[live], owners[live]
-                self._stores[name] = open_store(spec.kind, rows, owners)
+                self._stores[name] = open_store(spec.kind, self._rows(spec))
             return self._stores[name]
 
     def spec(self, name: str) -> DescriptorSpec:
@@ -872,14 +865,16 @@ class ReferenceIndex:
             for segment in self._catalog.segments(spec.name):
                 path = folder / segment.file
                 try:
-                    digest = file_digest(path, _ids_path(path))
-                    _, ids = _mapped(path)
+                    digest = file_digest(path, ids_path(path))
+                    _, ids = map_segment(path)
                 except FileNotFoundError:
                     problems.append(f"segment {segment.file} is missing")
                 except (OSError, ValueError, EOFError) as error:
                     problems.append(f"segment {segment.file} cannot be read: {error}")
                 else:
                     covered.append(ids)
+                    if np.any(np.diff(ids) < 0):
+                        problems.append(f"segment {segment.file} has its ids out of order")
                     if digest != segment.sha256:
                         problems.append(f"segment {segment.file} is not what was committed (digest differs)")
             missing = np.setdiff1d(live, np.concatenate(covered))
@@ -1008,15 +1003,6 @@ def file_digest(*paths: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _ids_path(rows_path: Path) -> Path:
-    return rows_path.with_name(rows_path.name.removesuffix(".npy") + ".ids.npy")
-
-
-def _mapped(rows_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    rows = np.load(rows_path, mmap_mode="r", allow_pickle=False)
-    return rows, np.load(_ids_path(rows_path), mmap_mode="r", allow_pickle=False)
 
 
 def _slug(descriptor: str) -> str:

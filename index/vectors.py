@@ -1,11 +1,12 @@
 """Stores of rows and their nearest-neighbour search; the only importer of faiss. Higher is more alike.
 
-Exact now. The seam for larger galleries is `open_store`: callers see `search`, and not the type behind it.
+Exact now. The seam for larger galleries is `open_store`: callers see `search`, and not the type behind it. Rows are
+searched where they lie: faiss gets views of the mapped segment files, and the system keeps in memory what it can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +14,19 @@ from numpy.typing import NDArray
 
 from index import keypoints
 from index.descriptors import Kind
+from index.segments import Part, Rows
 
 PROBED_LISTS = 4
 """Inverted lists visited per feature; 8 found no more parts in 380 works and took 1.4 times as long."""
 
 _BLOCK = 256
 """Rows compared with all others at a time, where all pairs of a store are sought."""
+
+_WHOLE_REACH = 4
+"""Where only the first row of each reference counts, this many times as many are asked for at first: one for the
+whole picture and one for its middle square, in both of two references."""
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class Store(Protocol):
@@ -43,53 +51,67 @@ class BitStore:
     """Packed bit strings under Hamming distance. Similarity is 1 - distance / bits, in [0, 1]."""
 
     def __init__(self, rows: NDArray[np.uint8], owners: NDArray[np.int64]) -> None:
-        """Take rows, uint8, (N, bytes), and their references' ids, int64, (N,)."""
-        import faiss
+        """Copy rows, uint8, (N, bytes), and their references' ids, int64, (N,)."""
+        self._take(Rows.of(rows, owners))
 
-        order = np.argsort(owners, kind="stable")
-        self._owners = np.ascontiguousarray(owners[order])
-        self.bits = rows.shape[1] * 8
-        self._rows: NDArray[np.uint8] = np.ascontiguousarray(rows[order])
-        self._index = faiss.IndexBinaryFlat(self.bits)
-        if len(rows):
-            self._index.add(self._rows)
+    @classmethod
+    def over(cls, rows: Rows) -> BitStore:
+        """Return a store over rows, uint8, where they are."""
+        store = cls.__new__(cls)
+        store._take(rows)
+        return store
+
+    def _take(self, rows: Rows) -> None:
+        self._rows = rows
+        self._count = len(rows)
+        self.bits = rows.width * 8
+        self._indexes = [(part, _flat(part.rows)) for part in rows.parts if len(part.ids)]
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return self._count
 
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See `Store.search`."""
-        if not len(self) or not len(queries):
-            return _nothing(len(queries), k)
-        found = self._index.search(np.ascontiguousarray(queries, np.uint8), min(k, len(self)))
-        distances, positions = _padded(found[0].astype(np.float32), found[1].astype(np.int64), k, np.inf)
-        return _ordered(1.0 - distances / self.bits, positions, self._owners)
+        asked = np.ascontiguousarray(queries, np.uint8)
+        found = []
+        for part, index in self._indexes:
+
+            def nearest(some: NDArray[np.uint8], reach: int, index: Any = index) -> Found:
+                distances, places = index.search(some, reach)
+                return 1.0 - distances.astype(np.float32) / self.bits, places
+
+            # Of equal distances faiss keeps the first rows, which have the smallest ids.
+            found.append(_search_part(self._rows, part, nearest, asked, k, ties_in_order=True))
+        return _merged(found, len(queries), k)
 
     def rows_of(self, reference_id: int) -> NDArray[np.uint8]:
         """Return the rows of a reference, uint8, (N, bytes); none for an unknown one."""
-        low, high = np.searchsorted(self._owners, (reference_id, reference_id + 1))
-        return self._rows[low:high]
+        return self._rows.rows_of(reference_id)
 
     def within(self, row: NDArray[np.uint8], max_distance: int) -> list[tuple[int, int]]:
         """Return (reference id, distance) of all rows within a Hamming distance of one row, nearest first."""
         # faiss takes the bound as "below".
         query = np.ascontiguousarray(row.reshape(1, -1))
-        _, distances, positions = self._index.range_search(query, max_distance + 1)
-        found = zip(self._owners[positions].tolist(), distances.tolist(), strict=True)
-        return sorted(((int(i), int(d)) for i, d in found), key=lambda pair: (pair[1], pair[0]))
+        found: list[tuple[int, int]] = []
+        for part, index in self._indexes:
+            _, distances, places = index.range_search(query, max_distance + 1)
+            kept = self._rows.counts(part, places)
+            ids = part.ids[places[kept]].tolist()
+            found += zip(ids, (int(d) for d in distances[kept].tolist()), strict=True)
+        return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
     def wholes(self) -> BitStore:
         """Return a store of the first row of each reference: that of the whole picture."""
-        first = _first_of_each(self._owners)
-        return BitStore(self._rows[first], self._owners[first])
+        return BitStore.over(self._rows.wholes())
 
     def pairs_within(
         self, max_distance: int, *, toggled: NDArray[np.uint8] | None = None, most: int = 32
     ) -> Iterator[tuple[int, int, int]]:
-        """Yield pairs of references whose rows are near each other, block by block: memory stays flat.
+        """Yield pairs of references whose rows are near each other.
 
-        Of equal rows each is paired with the first of them only, and of a row's other neighbours only the
-        `most` nearest are paired: ten thousand copies of one picture give ten thousand pairs, not 50 million.
+        Memory holds every bit string, and distances block by block. Of equal rows each is paired with the first
+        of them only, and of a row's other neighbours only the `most` nearest are paired: ten thousand copies of
+        one picture give ten thousand pairs, not 50 million.
 
         Args:
             max_distance: Largest Hamming distance.
@@ -99,19 +121,18 @@ class BitStore:
         Yields:
             (reference id, reference id, distance); a pair may come twice, never a reference with itself.
         """
-        import faiss
-
         if not len(self):
             return
-        rows, first, group = np.unique(self._rows, axis=0, return_index=True, return_inverse=True)
-        owners = self._owners[first]
+        blocks = [(np.asarray(rows), np.asarray(ids)) for rows, ids, _ in self._rows.blocks()]
+        given, all_owners = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        rows, first, group = np.unique(given, axis=0, return_index=True, return_inverse=True)
+        owners = all_owners[first]
         if toggled is None:
             heads = owners[group.reshape(-1)]
-            for one, other in zip(heads.tolist(), self._owners.tolist(), strict=True):
+            for one, other in zip(heads.tolist(), all_owners.tolist(), strict=True):
                 if one != other:
                     yield one, other, 0
-        index = faiss.IndexBinaryFlat(self.bits)
-        index.add(rows)
+        index = _flat(rows)
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
             asked = block if toggled is None else block ^ toggled
@@ -128,55 +149,41 @@ class UnitStore:
     """Rows of unit length under cosine, kept as float16. Similarity is the cosine, in [-1, 1]."""
 
     def __init__(self, rows: NDArray[Any], owners: NDArray[np.int64]) -> None:
-        """Take rows, float16 or float32, (N, width), unit length, and their references' ids, int64, (N,)."""
-        import faiss
+        """Copy rows, float16 or float32, (N, width), unit length, and their references' ids, int64, (N,)."""
+        self._take(Rows.of(rows.astype(np.float16), owners))
 
-        order = np.argsort(owners, kind="stable")
-        self._owners = np.ascontiguousarray(owners[order])
-        kind = faiss.ScalarQuantizer.QT_fp16
-        self._index = faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-        for start in range(0, len(rows), 65536):
-            self._index.add(np.ascontiguousarray(rows[order[start : start + 65536]], np.float32))
+    @classmethod
+    def over(cls, rows: Rows) -> UnitStore:
+        """Return a store over rows, float16, unit length, where they are."""
+        store = cls.__new__(cls)
+        store._take(rows)
+        return store
+
+    def _take(self, rows: Rows) -> None:
+        self._rows = rows
+        self._count = len(rows)
+        self._indexes = [(part, _half_floats(part.rows)) for part in rows.parts if len(part.ids)]
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return self._count
 
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See `Store.search`."""
-        if not len(self) or not len(queries):
-            return _nothing(len(queries), k)
         asked = np.ascontiguousarray(queries, np.float32)
-        values, ids = self._nearest(asked, k + 1)
-        # faiss leaves open which of equal rows come first: where they go on past k, ask until all are in.
-        open_ends, reach = np.flatnonzero(values[:, k - 1] == values[:, k]), k + 1
-        values, ids = values[:, :k].copy(), ids[:, :k].copy()
-        while open_ends.size and reach < len(self):
-            reach = min(4 * reach, len(self))
-            wide, wide_ids = self._nearest(asked[open_ends], reach)
-            values[open_ends], ids[open_ends] = wide[:, :k], wide_ids[:, :k]
-            open_ends = open_ends[wide[:, k - 1] == wide[:, -1]]
-        return values, ids
-
-    def _nearest(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        found = self._index.search(queries, min(k, len(self)))
-        values, positions = _padded(found[0].astype(np.float32), found[1].astype(np.int64), k, -np.inf)
-        return _ordered(values, positions, self._owners)
+        # faiss leaves open which of equal rows come first.
+        found = [
+            _search_part(self._rows, part, index.search, asked, k, ties_in_order=False)
+            for part, index in self._indexes
+        ]
+        return _merged(found, len(queries), k)
 
     def rows_of(self, reference_id: int) -> NDArray[np.float32]:
         """Return the rows of a reference, float32, rounded to float16, (N, width); none for an unknown id."""
-        low, high = np.searchsorted(self._owners, (reference_id, reference_id + 1))
-        found = [self._index.reconstruct(int(place)) for place in range(low, high)]
-        return np.asarray(found, np.float32).reshape(len(found), self._index.d)
+        return self._rows.rows_of(reference_id).astype(np.float32)
 
     def wholes(self) -> UnitStore:
         """Return a store of the first row of each reference: that of the whole picture."""
-        first = _first_of_each(self._owners)
-        rows = (
-            np.stack([self._index.reconstruct(int(place)) for place in first])
-            if len(first)
-            else np.zeros((0, self._index.d), np.float32)
-        )
-        return UnitStore(rows, self._owners[first])
+        return UnitStore.over(self._rows.wholes())
 
     def pairs_above(self, min_similarity: float, *, most: int = 16) -> Iterator[tuple[int, int, float]]:
         """Yield pairs of references among each row's `most` nearest, block by block: memory stays flat.
@@ -188,33 +195,37 @@ class UnitStore:
         Yields:
             (reference id, reference id, cosine); a pair may come twice, never a reference with itself.
         """
-        for start in range(0, len(self), _BLOCK):
-            count = min(_BLOCK, len(self) - start)
-            similarities, ids = self.search(self._index.reconstruct_n(start, count), most + 1)
-            owners = self._owners[start : start + count]
-            near = (similarities >= min_similarity) & (ids != owners[:, None])
-            for row, column in np.argwhere(near).tolist():
-                yield int(owners[row]), int(ids[row, column]), float(similarities[row, column])
+        for rows, ids, _ in self._rows.blocks():
+            for start in range(0, len(ids), _BLOCK):
+                owners = ids[start : start + _BLOCK]
+                similarities, others = self.search(rows[start : start + _BLOCK], most + 1)
+                near = (similarities >= min_similarity) & (others != owners[:, None])
+                for row, column in np.argwhere(near).tolist():
+                    yield int(owners[row]), int(others[row, column]), float(similarities[row, column])
 
 
 class LocalStore:
     """Many coded local features a reference, in an inverted file (`index.keypoints` says what a row holds).
 
-    Attributes:
-        owners: int64, (N,): the reference of each row; rows of one reference lie together.
+    The inverted file is in memory: `keypoints.CODE_BYTES` and 8 bytes a row. Places stay where the rows lie.
     """
 
     def __init__(self, rows: NDArray[np.uint8], owners: NDArray[np.int64]) -> None:
-        """Take rows, uint8, (N, `keypoints.ROW_BYTES`), and their references' ids, int64, (N,)."""
+        """Copy rows, uint8, (N, `keypoints.ROW_BYTES`), and their references' ids, int64, (N,)."""
+        self._take(Rows.of(rows, owners))
+
+    @classmethod
+    def over(cls, rows: Rows) -> LocalStore:
+        """Return a store over rows, uint8, where they are."""
+        store = cls.__new__(cls)
+        store._take(rows)
+        return store
+
+    def _take(self, rows: Rows) -> None:
         import faiss
 
-        order = np.argsort(owners, kind="stable")
-        self.owners: NDArray[np.int64] = np.ascontiguousarray(owners[order])
-        self._rows: NDArray[np.uint8] = np.ascontiguousarray(rows[order])
-        self._starts: dict[int, tuple[int, int]] = {}
-        ids, first, counts = np.unique(self.owners, return_index=True, return_counts=True)
-        for owner, start, count in zip(ids.tolist(), first.tolist(), counts.tolist(), strict=True):
-            self._starts[owner] = (start, start + count)
+        self._rows = rows
+        self._count = len(rows)
         book = keypoints.codebook()
         self._coarse = faiss.IndexFlatL2(128)
         self._coarse.add(book.coarse)
@@ -224,28 +235,24 @@ class LocalStore:
         index.is_trained = True
         index.nprobe = PROBED_LISTS
         self._index = index
-        self._fill()
+        for block, _, numbers in rows.blocks():
+            self._fill(block, numbers)
+        index.ntotal = self._count
 
-    def _fill(self) -> None:
+    def _fill(self, rows: NDArray[np.uint8], numbers: NDArray[np.int64]) -> None:
         import faiss
 
-        if not len(self._rows):
-            return
-        lists = keypoints.decode_lists(self._rows)
+        lists = keypoints.decode_lists(rows)
         order = np.argsort(lists, kind="stable")
         bounds = np.searchsorted(lists[order], np.arange(keypoints.LIST_COUNT + 1))
-        for number in range(keypoints.LIST_COUNT):
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
             mine = order[bounds[number] : bounds[number + 1]]
-            if len(mine):
-                codes = np.ascontiguousarray(self._rows[mine, : keypoints.CODE_BYTES])
-                ids = np.ascontiguousarray(mine, np.int64)
-                self._index.invlists.add_entries(
-                    number, len(mine), faiss.swig_ptr(ids), faiss.swig_ptr(codes)
-                )
-        self._index.ntotal = len(self._rows)
+            codes = np.ascontiguousarray(rows[mine, : keypoints.CODE_BYTES])
+            ids = np.ascontiguousarray(numbers[mine])
+            self._index.invlists.add_entries(number, len(mine), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
 
     def __len__(self) -> int:
-        return len(self.owners)
+        return self._count
 
     def search(self, vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the k nearest rows of each feature.
@@ -265,23 +272,24 @@ class LocalStore:
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the places of rows: float32, (N, 4), see `keypoints.Features`."""
-        return keypoints.decode_places(self._rows[rows])
+        return keypoints.decode_places(self._rows.rows_at(rows))
+
+    def owners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the references of rows: int64, (N,)."""
+        return self._rows.ids_at(rows)
 
     def rows_of(self, reference_id: int) -> NDArray[np.uint8]:
         """Return all rows of a reference: uint8, (N, `keypoints.ROW_BYTES`); none for an unknown one."""
-        start, end = self._starts.get(reference_id, (0, 0))
-        return self._rows[start:end]
+        return self._rows.rows_of(reference_id)
 
 
-def open_store(
-    kind: Kind, rows: NDArray[Any], owners: NDArray[np.int64]
-) -> BitStore | UnitStore | LocalStore:
-    """Make the store for rows of a kind."""
+def open_store(kind: Kind, rows: Rows) -> BitStore | UnitStore | LocalStore:
+    """Make the store for rows of a kind, where they are."""
     if kind is Kind.BITS:
-        return BitStore(rows, owners)
+        return BitStore.over(rows)
     if kind is Kind.UNIT:
-        return UnitStore(rows, owners)
-    return LocalStore(rows, owners)
+        return UnitStore.over(rows)
+    return LocalStore.over(rows)
 
 
 def use_threads(count: int) -> None:
@@ -291,30 +299,93 @@ def use_threads(count: int) -> None:
     faiss.omp_set_num_threads(count)
 
 
-def _first_of_each(owners: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.unique(owners, return_index=True)[1].astype(np.int64)
+def _flat(rows: NDArray[np.uint8]) -> Any:
+    """Return a faiss index over bit strings, (N, bytes), without copying them: they must outlive it."""
+    import faiss
+
+    index = faiss.IndexBinaryFlat(rows.shape[1] * 8)
+    index.xb = _view(rows, index.xb)
+    index.ntotal = len(rows)
+    return index
 
 
-def _nothing(queries: int, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
+def _half_floats(rows: NDArray[np.float16]) -> Any:
+    """Return a faiss index over float16 rows, (N, width), without copying them: they must outlive it."""
+    import faiss
+
+    kind = faiss.ScalarQuantizer.QT_fp16
+    index = faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+    index.codes = _view(rows, index.codes)
+    index.ntotal = len(rows)
+    return index
 
 
-def _padded(
-    values: NDArray[np.float32], positions: NDArray[np.int64], k: int, fill: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    short = k - values.shape[1]
-    if short <= 0:
-        return values, positions
-    pad = ((0, 0), (0, short))
-    return np.pad(values, pad, constant_values=fill), np.pad(positions, pad, constant_values=-1)
+def _view(rows: NDArray[Any], empty: Any) -> Any:
+    import faiss
 
-
-def _ordered(
-    similarities: NDArray[np.float32], positions: NDArray[np.int64], owners: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    ids = np.where(positions >= 0, owners[np.maximum(positions, 0)], -1)
-    order = np.lexsort((ids, -similarities), axis=1)
-    return (
-        np.take_along_axis(similarities, order, axis=1).astype(np.float32),
-        np.take_along_axis(ids, order, axis=1),
+    # An index that owns nothing has the empty owner which a view of foreign memory needs.
+    return faiss.MaybeOwnedVectorUInt8.create_view(
+        faiss.swig_ptr(rows.view(np.uint8).reshape(-1)), rows.nbytes, empty.owner
     )
+
+
+def _search_part(
+    rows: Rows,
+    part: Part,
+    nearest: Callable[[NDArray[Any], int], Found],
+    queries: NDArray[Any],
+    k: int,
+    *,
+    ties_in_order: bool,
+) -> Found:
+    """Find the k most alike rows that count of one part, asking for more until they are certain.
+
+    Args:
+        rows: Of which this is a part.
+        part: The part, not empty.
+        nearest: Returns similarities, highest first, and places in the part of so many rows, whether they count or
+            not.
+        queries: (Q, width), contiguous.
+        k: At least 1.
+        ties_in_order: Whether `nearest` takes the first of rows that are equally alike.
+
+    Returns:
+        As `Store.search`.
+    """
+    values, ids = _nothing(len(queries), k)
+    count = len(part.ids)
+    reach = min(count, (_WHOLE_REACH if rows.whole else 1) * k + (not ties_in_order))
+    waiting = np.arange(len(queries))
+    while waiting.size:
+        near, places = nearest(queries[waiting], reach)
+        kept = rows.counts(part, places)
+        near_ids = np.where(kept, part.ids[places], -1)
+        ordered = _best(np.where(kept, near, -np.inf), near_ids, k)
+        width = ordered[0].shape[1]
+        values[waiting, :width], ids[waiting, :width] = ordered
+        if reach == count:
+            break
+        last = values[waiting, k - 1]
+        still = np.isneginf(last) if ties_in_order else last <= near[:, -1]
+        waiting = waiting[still]
+        reach = min(4 * reach, count)
+    return values, ids
+
+
+def _merged(found: list[Found], queries: int, k: int) -> Found:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        return _nothing(queries, k)
+    values, ids = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
+    return _best(values, ids, k)
+
+
+def _best(values: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Found:
+    order = np.lexsort((ids, -values), axis=1)[:, :k]
+    best = np.take_along_axis(values, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    return best[0].astype(np.float32), best[1]
+
+
+def _nothing(queries: int, k: int) -> Found:
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)

@@ -29,8 +29,8 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog containers credits descriptors duplicates embedded errors folders
-        hub images items keypoints lists migrations milvus neural perceptual reference_index regions requests shards
-        sources tables thumbnails torchscript tracing vectors workers
+        hub images items keypoints lists migrations milvus neural perceptual reference_index regions requests segments
+        shards sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 import index.build as build_module
+import index.reference_index as reference_index
 from index.build import CHUNK, BuildOptions, BuildProgress, build_index
 from index.credits import NO_CREDITS
 from index.errors import IndexWriteError, SourceError, UsageError
@@ -250,23 +251,30 @@ def test_an_interrupted_build_keeps_what_was_finished(
     assert content(tmp_path / "i") == content(peaceful)
 
 
-@pytest.mark.parametrize("place", ["index.reference_index.os.fsync", "index.reference_index.np.save"])
+@pytest.mark.parametrize(
+    ("module", "name", "writes"), [(os, "fsync", 13), (reference_index, "write_segment", 6)]
+)
 def test_a_full_disk_stops_the_build_and_the_same_command_goes_on(
-    pictures: Path, peaceful: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    peaceful: Path,
+    tmp_path: Path,
+    module: Any,
+    name: str,
+    writes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "i"
     ReferenceIndex.create(folder).close()
-    module, name = (os, "fsync") if place.endswith("fsync") else (np, "save")
     real, calls = getattr(module, name), []
 
     def full(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
-        if len(calls) > 13:
+        if len(calls) > writes:
             raise OSError(28, "No space left on device")
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(place, full)
+        patch.setattr(module, name, full)
         with pytest.raises(IndexWriteError, match="the same command goes on from there"):
             build_index(pictures, folder, options=BuildOptions(batch_size=5, workers=1))
     with ReferenceIndex.open(folder) as index:

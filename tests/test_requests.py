@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -135,7 +136,8 @@ class Traces:
             }
             runs = {}
             for spec in index.specs:
-                rows, owners = index._load(spec)
+                blocks = list(index._rows(spec).blocks())
+                rows, owners = (np.concatenate(column) for column in list(zip(*blocks, strict=True))[:2])
                 length = min(40, spec.width * rows.itemsize)  # a row of bits, or 20 half floats of a tower
                 own = windows(rows[owners == number].tobytes(), length)
                 runs[spec.name] = length, own - windows(rows[owners != number].tobytes(), length)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from index.descriptors import Kind
 from index.images import read_image
 from index.keypoints import ROW_BYTES, decode_vectors, encode, extract
+from index.segments import Rows
 from index.vectors import BitStore, LocalStore, UnitStore, open_store
 
 Array = np.ndarray[Any, Any]
@@ -202,7 +203,7 @@ def test_every_local_row_finds_itself(local_rows: tuple[Array, Array]) -> None:
     store = LocalStore(rows, owners)
     assert len(store) == len(rows)
     order = np.argsort(owners, kind="stable")
-    np.testing.assert_array_equal(store.owners, owners[order])
+    np.testing.assert_array_equal(store.owners(np.arange(len(rows))), owners[order])
     distances, found = store.search(decode_vectors(rows[order]), 1)
     # The code of what a code stands for is that code: nothing but a probe of another list can miss it.
     itself = found[:, 0] == np.arange(len(rows))
@@ -267,7 +268,7 @@ def test_an_empty_local_store_finds_nothing(local_rows: tuple[Array, Array]) -> 
 
 
 def test_the_kind_decides_the_store(local_rows: tuple[Array, Array]) -> None:
-    none = np.zeros(0, np.int64)
-    assert isinstance(open_store(Kind.BITS, np.zeros((0, 8), np.uint8), none), BitStore)
-    assert isinstance(open_store(Kind.UNIT, np.zeros((0, 8), np.float16), none), UnitStore)
-    assert isinstance(open_store(Kind.LOCAL, np.zeros((0, ROW_BYTES), np.uint8), none), LocalStore)
+    bits, units = Rows([], width=8, dtype=np.uint8), Rows([], width=8, dtype=np.float16)
+    assert isinstance(open_store(Kind.BITS, bits), BitStore)
+    assert isinstance(open_store(Kind.UNIT, units), UnitStore)
+    assert isinstance(open_store(Kind.LOCAL, Rows([], width=ROW_BYTES, dtype=np.uint8)), LocalStore)
