@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import BitStore, LocalStore, UnitStore
+from index.descriptors import Kind
+from index.vectors import BitStore
 
 if TYPE_CHECKING:
     from index.reference_index import ReferenceIndex
@@ -120,23 +121,55 @@ def calibrate(index: ReferenceIndex, *, seed: int = 0) -> dict[str, Null]:
         whose agreement has a chance of its own that geometry gives.
     """
     found: dict[str, Null] = {}
-    ids = np.asarray(index.reference_ids(), np.int64)
-    if len(ids) < MIN_SAMPLES:
+    count = len(index)
+    if count < MIN_SAMPLES:
         return found
-    order = np.random.default_rng(seed).permutation(ids)
+    order = np.random.default_rng(seed).permutation(np.asarray(index.reference_ids(), np.int64))[:MAX_SAMPLES]
     for spec in index.specs:
-        store = index.store(spec.name)
-        if isinstance(store, LocalStore):
+        if spec.kind is Kind.LOCAL:
             continue
-        bound = NEAR_DUPLICATE_SIMILARITY.get(spec.name, NEAR_DUPLICATE_COSINE)
-        maxima = _maxima(store, order[:MAX_SAMPLES], bound)
-        null = fit_gumbel(maxima, references=len(ids))
+        if spec.kind is Kind.UNIT:
+            maxima = _unit_maxima(index, spec.name, order)
+        else:
+            store = index.store(spec.name)
+            maxima = (
+                _maxima(store, order, NEAR_DUPLICATE_SIMILARITY[spec.name])
+                if isinstance(store, BitStore)
+                else []
+            )
+        null = fit_gumbel(maxima, references=count)
         if null is not None:
             found[spec.name] = null
     return found
 
 
-def _maxima(store: BitStore | UnitStore, ids: NDArray[np.int64], bound: float) -> list[float]:
+def _unit_maxima(index: ReferenceIndex, name: str, ids: NDArray[np.int64]) -> list[float]:
+    """Like `_maxima`, over the rows as they are stored, block by block: an index may be larger than the memory."""
+    own: dict[int, NDArray[np.float32]] = {}
+    for rows, owners in index.row_blocks(name):
+        for place in np.flatnonzero(np.isin(owners, ids)).tolist():
+            own.setdefault(int(owners[place]), np.asarray(rows[place], np.float32))
+    if not own:
+        return []
+    asked, askers = np.stack(list(own.values())), np.asarray(list(own), np.int64)
+    values = np.full((len(asked), NEIGHBOURS), -np.inf, np.float32)
+    neighbours = np.full((len(asked), NEIGHBOURS), -1, np.int64)
+    for rows, owners in index.row_blocks(name):
+        cosines = asked @ np.asarray(rows, np.float32).T
+        kept = min(NEIGHBOURS, cosines.shape[1])
+        top = np.argpartition(cosines, -kept, axis=1)[:, -kept:]
+        values = np.concatenate([values, np.take_along_axis(cosines, top, axis=1)], axis=1)
+        neighbours = np.concatenate([neighbours, owners[top]], axis=1)
+        best = np.argpartition(values, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
+        values = np.take_along_axis(values, best, axis=1)
+        neighbours = np.take_along_axis(neighbours, best, axis=1)
+    gone = [n for n in np.unique(neighbours).tolist() if n >= 0 and index.reference(n) is None]
+    others = (neighbours != askers[:, None]) & (neighbours >= 0) & (values < NEAR_DUPLICATE_COSINE)
+    best_of = np.where(others & ~np.isin(neighbours, gone), values, -np.inf).max(axis=1)
+    return [float(value) for value in best_of[np.isfinite(best_of)]]
+
+
+def _maxima(store: BitStore, ids: NDArray[np.int64], bound: float) -> list[float]:
     rows, owners = [], []
     for number in ids.tolist():
         own = store.rows_of(number)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from index import descriptors as registry
 from index.calibration import Null, calibrate
 from index.catalog import FILE_NAME as CATALOG_FILE
-from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord
+from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord, SegmentRecord
 from index.descriptors import Descriptor, DescriptorSpec, Kind
 from index.errors import (
     DescriptorError,
@@ -75,6 +75,9 @@ FUSION_CONSTANT = 60.0
 
 NEAR_DUPLICATE_PDQ = 31
 """PDQ distance up to which two references are near-duplicates: the field's standard bound, of 256 bits."""
+
+BLOCK_ROWS = 8192
+"""Rows in memory at a time where all rows of a descriptor are gone through."""
 
 MERGE_ABOVE = 24
 """Small segments of one descriptor that a writer leaves standing before it merges them."""
@@ -134,6 +137,31 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedFrom:
+    """Where rows came from that others had described; kept in the manifest.
+
+    Attributes:
+        source: As named by who imported them.
+        compared: Pictures described again to see whether the model is the one named; 0: none was at hand.
+        min_cosine: Of those, the smallest cosine to the row imported; None where none was compared.
+    """
+
+    source: str
+    compared: int = 0
+    min_cosine: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ImportedFrom:
+        """Read what `to_dict` wrote."""
+        least = values.get("min_cosine")
+        return cls(str(values["source"]), int(values["compared"]), None if least is None else float(least))
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """What `detector index info` shows."""
 
@@ -150,11 +178,15 @@ class IndexInfo:
     regions: bool = False
     squares: bool = False
     open_requests: int = 0
+    imported: tuple[ImportedFrom, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "descriptors"}
-        return {**values, "descriptors": [spec.to_dict() for spec in self.descriptors]}
+        values = {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("descriptors", "imported")
+        }
+        described = [spec.to_dict() for spec in self.descriptors]
+        return {**values, "descriptors": described, "imported": [each.to_dict() for each in self.imported]}
 
 
 class ReferenceIndex:
@@ -379,6 +411,7 @@ class ReferenceIndex:
             if thumbnails:
                 self._thumbnails.put(thumbnails)
             with self._catalog.transaction():
+                moved = False
                 for new in batch:
                     number = self._catalog.id_of(new.sha256)
                     if number is None:
@@ -386,13 +419,14 @@ class ReferenceIndex:
                             raise IndexCorruptError(self.path, f"{new.sha256} came without its rows")
                         number = self._catalog.add_reference(new.sha256, new.width, new.height, new.trim)
                         fresh.append((number, new.rows))
-                    self._catalog.put_occurrence(number, new.occurrence)
+                    moved = self._catalog.put_occurrence(number, new.occurrence) is not None or moved
                 for rejected, size, mtime_ns in self._rejected_buffer:
                     self._catalog.put_rejected(rejected, size=size, mtime_ns=mtime_ns)
                 self._catalog.take_back(key for key in keys.values() if key in forgotten)
                 for spec in self.specs:
                     self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
-                self._catalog.drop_orphans()
+                if moved:  # looks at every reference
+                    self._catalog.drop_orphans()
         self._rejected_buffer.clear()
         self._forget_caches()
         return len(fresh)
@@ -588,7 +622,56 @@ class ReferenceIndex:
             self._nulls = nulls
         return nulls
 
+    def note_import(self, imported: ImportedFrom) -> None:
+        """Keep in the manifest where rows came from, and whether their model was checked.
+
+        A check of the same source is not forgotten where a later import of it has no pictures at hand.
+        """
+        self._must_write()
+        known = {each.source: each for each in self.imported()}
+        if imported.compared or imported.source not in known:
+            known[imported.source] = imported
+        self._manifest["imported"] = [each.to_dict() for each in known.values()]
+        text = json.dumps(self._manifest, indent=2, sort_keys=True) + "\n"
+        with _write_errors(self.path):
+            _write_atomically(self.path / MANIFEST, text.encode())
+
+    def shards_done(self) -> dict[str, list[int]]:
+        """Return the files of rows that were imported whole: by name, their sizes and times of change then."""
+        return dict(self._catalog.fact("shards_done") or {})
+
+    def note_shard_done(self, name: str, stamp: list[int]) -> None:
+        """Keep that a file of rows was imported whole, so that it is passed over from now on."""
+        self._must_write()
+        with _write_errors(self.path), self._catalog.transaction(new_generation=False):
+            self._catalog.set_fact("shards_done", {**self.shards_done(), name: stamp})
+
     # Reading
+
+    def imported(self) -> tuple[ImportedFrom, ...]:
+        """Return where rows came from that others had described; empty where all were described here."""
+        return tuple(ImportedFrom.from_dict(each) for each in self._manifest.get("imported", ()))
+
+    @property
+    def keeps_thumbnails(self) -> bool:
+        """Whether small copies of the pictures are kept."""
+        return bool(self._manifest.get("thumbnails", True))
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether something is stored that a match can be verified with: local features, or small copies."""
+        return self.keeps_thumbnails or any(spec.kind is Kind.LOCAL for spec in self.specs)
+
+    def row_blocks(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        """Yield a descriptor's rows as stored, with their references' ids, block by block; memory stays flat.
+
+        Rows of references that are gone may be among them until `compact`.
+        """
+        spec = self.spec(name)
+        for segment in self._catalog.segments(name):
+            rows, ids = self._segment(spec, segment)
+            for start in range(0, len(ids), BLOCK_ROWS):
+                yield rows[start : start + BLOCK_ROWS], ids[start : start + BLOCK_ROWS]
 
     @property
     def has_regions(self) -> bool:
@@ -661,28 +744,31 @@ class ReferenceIndex:
 
     def _load(self, spec: DescriptorSpec) -> tuple[NDArray[Any], NDArray[np.int64]]:
         dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
-        rows, owners = [], []
-        for segment in self._catalog.segments(spec.name):
-            try:
-                pinned = self._pinned.get(segment.file)
-                mapped, ids = pinned or _mapped(self.path / "vectors" / segment.file)
-            except (OSError, ValueError, EOFError) as error:
-                raise IndexCorruptError(
-                    self.path,
-                    f"segment {segment.file} cannot be read. Run: detector index check --index {self.path}",
-                ) from error
-            fits = mapped.shape == (segment.rows, spec.width) and ids.shape == (segment.rows,)
-            if not fits or mapped.dtype != dtype or ids.dtype != np.int64:
-                raise IndexCorruptError(
-                    self.path,
-                    f"segment {segment.file} has another shape than was committed. "
-                    f"Run: detector index check --index {self.path}",
-                )
-            rows.append(mapped)
-            owners.append(ids)
-        if not rows:
+        found = [self._segment(spec, segment) for segment in self._catalog.segments(spec.name)]
+        if not found:
             return np.zeros((0, spec.width), dtype), np.zeros(0, np.int64)
-        return np.concatenate(rows), np.concatenate(owners)
+        return np.concatenate([rows for rows, _ in found]), np.concatenate([ids for _, ids in found])
+
+    def _segment(
+        self, spec: DescriptorSpec, segment: SegmentRecord
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
+        try:
+            pinned = self._pinned.get(segment.file)
+            mapped, ids = pinned or _mapped(self.path / "vectors" / segment.file)
+        except (OSError, ValueError, EOFError) as error:
+            raise IndexCorruptError(
+                self.path,
+                f"segment {segment.file} cannot be read. Run: detector index check --index {self.path}",
+            ) from error
+        fits = mapped.shape == (segment.rows, spec.width) and ids.shape == (segment.rows,)
+        if not fits or mapped.dtype != dtype or ids.dtype != np.int64:
+            raise IndexCorruptError(
+                self.path,
+                f"segment {segment.file} has another shape than was committed. "
+                f"Run: detector index check --index {self.path}",
+            )
+        return mapped, ids
 
     def store(self, name: str) -> BitStore | UnitStore | LocalStore:
         """Return the searchable store of a descriptor, made on first use.
@@ -853,6 +939,7 @@ class ReferenceIndex:
             regions=self.has_regions,
             squares=self.has_squares,
             open_requests=len(self.requests(state=OPEN)),
+            imported=self.imported(),
         )
 
     def check(self) -> list[str]:
@@ -926,6 +1013,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError(f"format_version {version}")
         for values in manifest["descriptors"]:
             DescriptorSpec.from_dict(values)
+        for values in manifest.get("imported", ()):
+            ImportedFrom.from_dict(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
     return dict(manifest)
