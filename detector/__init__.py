@@ -37,6 +37,7 @@ __all__ = [
     "GuardReport",
     "GuardedPipeline",
     "ImageReport",
+    "ImportReport",
     "IndexCorruptError",
     "IndexFolderError",
     "IndexLockedError",
@@ -72,6 +73,7 @@ __all__ = [
     "file_request",
     "find_duplicates",
     "guard",
+    "import_embeddings",
     "lookup",
     "read_drop_list",
     "read_generation",
@@ -156,6 +158,7 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
+    from index.importing import ImportReport, import_embeddings
     from index.reference_index import ReferenceIndex
     from index.requests import RemovalRequest, file_request
 else:
@@ -194,6 +197,7 @@ else:
         "detector.training": ("TrainOptions", "TrainReport", "train"),
         "index.build": ("BuildReport",),
         "index.errors": tuple(name for name in __all__ if name.endswith("Error")),
+        "index.importing": ("ImportReport", "import_embeddings"),
         "index.reference_index": ("ReferenceIndex",),
         "index.requests": ("RemovalRequest", "file_request"),
     }

@@ -35,6 +35,10 @@ from index.images import Picture, read_image
 from index.keypoints import MAX_QUERY_FEATURES, extract
 from index.reference_index import Candidate, Query, ReferenceIndex
 
+SAME_COSINE = 0.99
+"""Cosine from which two references are tied where an index has neural rows alone, and no pixels are at hand. Chosen,
+not fitted: strict, since nothing confirms it."""
+
 CACHED_QUERIES = 64
 """Described references held in memory: half a megabyte each."""
 MANY_NEIGHBOURS = 24
@@ -130,7 +134,9 @@ class _Comparer:
         level = self._scoring.level(verified.evidence)
         if level < 3:
             could_look = seen and self._query(centre)[1]
-            if could_look or _pdq_of(similarities) > MAX_DISTANCES["pdq"]:
+            if could_look or not (
+                _pdq_of(similarities) <= MAX_DISTANCES["pdq"] or _same_to_a_model(similarities)
+            ):
                 return None
         relation = self._relation(member, centre, verified, level)
         return Tie(
@@ -146,7 +152,7 @@ class _Comparer:
 
     def _relation(self, member: int, centre: int, verified: Verified, level: int) -> Relation:
         evidence = verified.evidence
-        if level < 3:  # hashes of the whole picture decided
+        if level < 3:  # hashes of the whole picture decided, or a model's rows
             return Relation.NEAR_COPY
         if not verified.mirrored and self._same_pixels(member, centre):
             return Relation.IDENTICAL
@@ -276,6 +282,12 @@ class _Forest:
 
 def _pdq_of(similarities: dict[str, float]) -> int:
     return round((1.0 - similarities.get("pdq", 0.0)) * 256)
+
+
+def _same_to_a_model(similarities: dict[str, float]) -> bool:
+    """Whether neural rows, which are all there is, are nearly equal."""
+    cosines = [value for name, value in similarities.items() if name not in MAX_DISTANCES]
+    return len(cosines) == len(similarities) and max(cosines, default=0.0) >= SAME_COSINE
 
 
 def _cluster(comparer: _Comparer, tree: dict[int, Tie | None], keep: Keep) -> DuplicateCluster:

@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Detector", "Plausible", "build_index"]
 
+STRONG_CHANCE = 1e-3
+"""p-value up to which the likeness of a neural descriptor alone is a strong resemblance (level 2)."""
+
+STRONG_COSINE = 0.95
+"""The same by cosine, of what is plausible: a small index gives no small p-values. Unrelated works come up to 0.8 with
+CLIP."""
+
 MAX_MATCHES = 10
 """Matches kept a query."""
 
@@ -260,7 +267,7 @@ class Detector:
         found = [self._match(candidate, self._verifier.verify(query, candidate)) for candidate in candidates]
         matches = sorted(
             (match for match in found if match is not None and match.level > 0),
-            key=lambda m: (-m.level, -m.score, m.reference.id),
+            key=lambda m: (-m.level, -m.score, -(m.evidence.cosine or 0.0), m.reference.id),
         )[:MAX_MATCHES]
         level = max((m.level for m in matches), default=0)
         report = ImageReport(
@@ -281,11 +288,30 @@ class Detector:
             chances.append(chance_of(evidence.matches, evidence.inliers, references=self.index.size))
         return max(MIN_P_VALUE, min(1.0, min(chances) * len(chances))) if chances else None
 
+    def _unverified_level(self, candidate: Candidate, evidence: Evidence) -> int:
+        """Level by neural descriptors alone, where there is nothing to verify with: 2, or 1 for any plausible one.
+
+        Scores are fitted where hashes, features or pixels can be compared; embeddings alone have none of these.
+        """
+        if evidence.verification != "unverified" or evidence.cosine is None:
+            return 0
+        chances = self.index.p_values(candidate)
+        least = min((chances[name] for name in evidence.cosines if name in chances), default=None)
+        weak = (
+            evidence.cosine >= self.plausible.min_cosine
+            if least is None
+            else least <= self.plausible.max_chance
+        )
+        strong = evidence.cosine >= STRONG_COSINE or (least is not None and least <= STRONG_CHANCE)
+        return int(weak) + int(weak and strong)
+
     def _match(self, candidate: Candidate, verified: Verified) -> Match | None:
         reference = reference_of(self.index, candidate.reference_id)
         if reference is None:
             return None
-        level = self.scoring.level(verified.evidence)
+        level = max(
+            self.scoring.level(verified.evidence), self._unverified_level(candidate, verified.evidence)
+        )
         return Match(
             level=level,
             score=self.scoring.score(verified.evidence),

@@ -133,12 +133,15 @@ def clean_text(text: str, *, max_length: int | None = None) -> str:
     Returns:
         The cleaned text.
     """
-    if _LONE_SURROGATES.search(text):
-        try:
-            text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
-        except UnicodeEncodeError:  # surrogates that never were bytes, as in JSON's "\ud800"
-            text = _LONE_SURROGATES.sub("\ufffd", text)
-    text = _CONTROLS.sub("", text).strip()
+    if text.isprintable():  # neither surrogates nor controls: most texts
+        text = text.strip()
+    else:
+        if _LONE_SURROGATES.search(text):
+            try:
+                text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+            except UnicodeEncodeError:  # surrogates that never were bytes, as in JSON's "\ud800"
+                text = _LONE_SURROGATES.sub("\ufffd", text)
+        text = _CONTROLS.sub("", text).strip()
     if max_length is not None and len(text) > max_length:
         text = text[: max_length - 1].rstrip() + "…"
     return text
@@ -152,6 +155,8 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, float) and math.isnan(value):
         return ""
+    if type(value) is int:
+        return str(value)
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError, RecursionError):

@@ -91,7 +91,8 @@ class Rejected:
         reason: Short machine-readable reason: ``missing``, ``permission_denied``, ``not_a_file``,
             ``is_a_directory``, ``unsupported_extension``, ``not_local``, ``not_downloaded``, ``no_path``,
             ``bad_path``, ``bad_row``, ``bad_metadata``, ``truncated``, ``broken_shard``, ``broken_table``,
-            ``compressed_shard``, ``needs_pyarrow``, ``unknown_column``, ``removed_on_request``, ``read_error``.
+            ``compressed_shard``, ``needs_pyarrow``, ``unknown_column``, ``bad_vector``,
+            ``removed_on_request``, ``read_error``.
         detail: The same for people, with the next step where there is one.
     """
 

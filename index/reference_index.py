@@ -135,6 +135,31 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedFrom:
+    """Where rows came from that others had described; kept in the manifest.
+
+    Attributes:
+        source: As named by who imported them.
+        compared: Pictures described again to see whether the model is the one named; 0: none was at hand.
+        min_cosine: Of those, the smallest cosine to the row imported; None where none was compared.
+    """
+
+    source: str
+    compared: int = 0
+    min_cosine: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ImportedFrom:
+        """Read what `to_dict` wrote."""
+        least = values.get("min_cosine")
+        return cls(str(values["source"]), int(values["compared"]), None if least is None else float(least))
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """What `detector index info` shows."""
 
@@ -151,11 +176,15 @@ class IndexInfo:
     regions: bool = False
     squares: bool = False
     open_requests: int = 0
+    imported: tuple[ImportedFrom, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "descriptors"}
-        return {**values, "descriptors": [spec.to_dict() for spec in self.descriptors]}
+        values = {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("descriptors", "imported")
+        }
+        described = [spec.to_dict() for spec in self.descriptors]
+        return {**values, "descriptors": described, "imported": [each.to_dict() for each in self.imported]}
 
 
 class ReferenceIndex:
@@ -380,6 +409,7 @@ class ReferenceIndex:
             if thumbnails:
                 self._thumbnails.put(thumbnails)
             with self._catalog.transaction():
+                moved = False
                 for new in batch:
                     number = self._catalog.id_of(new.sha256)
                     if number is None:
@@ -387,13 +417,14 @@ class ReferenceIndex:
                             raise IndexCorruptError(self.path, f"{new.sha256} came without its rows")
                         number = self._catalog.add_reference(new.sha256, new.width, new.height, new.trim)
                         fresh.append((number, new.rows))
-                    self._catalog.put_occurrence(number, new.occurrence)
+                    moved = self._catalog.put_occurrence(number, new.occurrence) is not None or moved
                 for rejected, size, mtime_ns in self._rejected_buffer:
                     self._catalog.put_rejected(rejected, size=size, mtime_ns=mtime_ns)
                 self._catalog.take_back(key for key in keys.values() if key in forgotten)
                 for spec in self.specs:
                     self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
-                self._catalog.drop_orphans()
+                if moved:  # looks at every reference
+                    self._catalog.drop_orphans()
         self._rejected_buffer.clear()
         self._forget_caches()
         return len(fresh)
@@ -587,7 +618,45 @@ class ReferenceIndex:
             self._nulls = nulls
         return nulls
 
+    def note_import(self, imported: ImportedFrom) -> None:
+        """Keep in the manifest where rows came from, and whether their model was checked.
+
+        A check of the same source is not forgotten where a later import of it has no pictures at hand.
+        """
+        self._must_write()
+        known = {each.source: each for each in self.imported()}
+        if imported.compared or imported.source not in known:
+            known[imported.source] = imported
+        self._manifest["imported"] = [each.to_dict() for each in known.values()]
+        text = json.dumps(self._manifest, indent=2, sort_keys=True) + "\n"
+        with _write_errors(self.path):
+            _write_atomically(self.path / MANIFEST, text.encode())
+
+    def shards_done(self) -> dict[str, list[int]]:
+        """Return the files of rows that were imported whole: by name, their sizes and times of change then."""
+        return dict(self._catalog.fact("shards_done") or {})
+
+    def note_shard_done(self, name: str, stamp: list[int]) -> None:
+        """Keep that a file of rows was imported whole, so that it is passed over from now on."""
+        self._must_write()
+        with _write_errors(self.path), self._catalog.transaction(new_generation=False):
+            self._catalog.set_fact("shards_done", {**self.shards_done(), name: stamp})
+
     # Reading
+
+    def imported(self) -> tuple[ImportedFrom, ...]:
+        """Return where rows came from that others had described; empty where all were described here."""
+        return tuple(ImportedFrom.from_dict(each) for each in self._manifest.get("imported", ()))
+
+    @property
+    def keeps_thumbnails(self) -> bool:
+        """Whether small copies of the pictures are kept."""
+        return bool(self._manifest.get("thumbnails", True))
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether something is stored that a match can be verified with: local features, or small copies."""
+        return self.keeps_thumbnails or any(spec.kind is Kind.LOCAL for spec in self.specs)
 
     @property
     def has_regions(self) -> bool:
@@ -846,6 +915,7 @@ class ReferenceIndex:
             regions=self.has_regions,
             squares=self.has_squares,
             open_requests=len(self.requests(state=OPEN)),
+            imported=self.imported(),
         )
 
     def check(self) -> list[str]:
@@ -921,6 +991,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError(f"format_version {version}")
         for values in manifest["descriptors"]:
             DescriptorSpec.from_dict(values)
+        for values in manifest.get("imported", ()):
+            ImportedFrom.from_dict(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
     return dict(manifest)

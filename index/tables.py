@@ -24,6 +24,7 @@ _MAX_CELL = 16 * 1024 * 1024
 _MAX_LINE = 64 * 1024 * 1024
 _PEEKED_LINES = 1000
 _BATCH_ROWS = 64
+_BATCH_ROWS_WITHOUT_BLOBS = 1024
 _BLOB_NAMES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
 
 
@@ -239,10 +240,11 @@ class _ParquetTable(Table):
 
     def rows(self, *, omit: Collection[str] = ()) -> Iterator[Row | Rejected]:
         wanted = [column for column in self.columns if column not in omit]
+        batch_rows = _BATCH_ROWS if set(self.blobs) & set(wanted) else _BATCH_ROWS_WITHOUT_BLOBS
         number = 0
         try:
             with self._open() as file:
-                for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
+                for batch in file.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False):
                     for values in batch.to_pylist():
                         number += 1
                         yield Row(number, values)

@@ -28,9 +28,9 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 # Every module, by folder. A new one is added here, and to the tree in CONTRIBUTING.md.
 LAYOUT = {
     "index": """
-        __init__ background build calibration catalog containers credits descriptors duplicates embedded errors folders
-        hub images items keypoints lists migrations milvus neural perceptual reference_index regions requests segments
-        shards sources tables thumbnails torchscript tracing vectors workers
+        __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
+        embeddings errors folders hub images importing items keypoints lists migrations milvus neural perceptual
+        reference_index regions requests segments shards sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
@@ -54,7 +54,7 @@ LAYOUT = {
         terminal wording
         """,
     "detector/commands": """
-        __init__ artist auditing building calibrating checking console duplicates indexing options progress
+        __init__ artist auditing building calibrating checking console duplicates importing indexing options progress
         requests scanning serving training
         """,
     "detector/training": """

@@ -22,7 +22,7 @@ from detector.commands.options import (
     level_bound,
     policy_of,
 )
-from detector.commands.scanning import OUTSIDE
+from detector.commands.scanning import OUTSIDE, UNVERIFIABLE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,6 +66,7 @@ def check(
         model = load_model(scoring) if scoring is not None else None
         reports: list[ImageReport] = []
         with Detector.open(index, policy=allowed, scoring=model, device=device) as detector:
+            cannot_verify = not detector.index.can_verify
             for start in range(0, len(images), BATCH):
                 reports += detector.check_many(images[start : start + BATCH])
         if any(found.level >= bound for found in reports):
@@ -75,6 +76,8 @@ def check(
         output.json([found.to_dict() for found in reports])
         for found in reports:
             output.say(_card(found), "")
+        if cannot_verify:
+            output.note(UNVERIFIABLE)
         if any(found.verdict is Verdict.NO_MATCH and not found.matches for found in reports):
             output.say(OUTSIDE, style="dim")
 

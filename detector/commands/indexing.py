@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.commands import building, requests
+from detector.commands import building, importing, requests
 from detector.commands.building import SHOWN_FILES, bytes_in_words, rejection_in_words
 from detector.commands.console import FAILED, Output, command_line, printable
 from detector.commands.options import Debug, IndexFolder, Json, Quiet, taught
 
 if TYPE_CHECKING:
-    from index.reference_index import IndexInfo
+    from index.reference_index import ImportedFrom, IndexInfo
 
 CONDITIONS_PANEL = "Which occurrences (all conditions given must fit)"
 
@@ -42,6 +42,19 @@ app.command(
         "detector index add more-artworks --index art.index",
     )
 )(building.add)
+app.command(
+    "import-embeddings",
+    **taught(
+        "Index embeddings that are there already, without touching their pictures: .npy files with a Parquet, CSV or "
+        "JSON lines table each, as clip-retrieval and img2dataset write them. The model that made them is named, and "
+        "checked by describing a sample of pictures again, where pictures are at hand. Such an index has no hashes, "
+        "local features or small copies: matches in it stay unverified, at level 2 or below. Interrupted? The same "
+        "command goes on where it stopped.",
+        "detector index import-embeddings laion --model ViT-B-32/laion2b_s34b_b79k --out laion.index",
+        "detector index import-embeddings rows.npy --metadata rows.csv --model ViT-L-14/openai --out art.index",
+        "detector index import-embeddings laion --pictures shards --model ViT-L-14/openai --out laion.index",
+    ),
+)(importing.import_embeddings)
 app.add_typer(requests.app, name="requests")
 # The command line names its options one by one, so these functions have more parameters than others may.
 
@@ -240,6 +253,7 @@ def _info_table(found: IndexInfo) -> Any:
         *((("removal requests", f"{waiting}   list them: {listing}"),) if found.open_requests else ()),
         ("size on disk", bytes_in_words(found.bytes_on_disk)),
         ("small copies", kept),
+        *(("imported", _import_in_words(each)) for each in found.imported),
         ("middle squares", "described too, as trainers crop to them" if found.squares else "not described"),
         ("format", f"{found.format_version}, commit {found.generation:,}"),
     ):
@@ -248,6 +262,15 @@ def _info_table(found: IndexInfo) -> Any:
         rows = f"{found.rows.get(spec.name, 0):,} rows, {bytes_in_words(_row_bytes(spec))} each"
         table.add_row("descriptors" if number == 0 else "", f"{spec.name}, version {spec.version}: {rows}")
     return table
+
+
+def _import_in_words(found: ImportedFrom) -> str:
+    said = f"from {found.source}: "
+    if not found.compared:
+        return printable(said + "the model was not checked against pictures")
+    return printable(
+        said + f"the model was checked on {found.compared:,} pictures, cosines from {found.min_cosine}"
+    )
 
 
 def _row_bytes(spec: Any) -> int:

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 SHOWN_FILES = 10
 
+UNVERIFIABLE = (
+    "This index holds embeddings alone: nothing is there to verify matches with, and they stay at level 2 or below. "
+    "Look at them yourself."
+)
 OUTSIDE = "“No match in this index” says nothing about pictures that are not in the index."
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
@@ -109,6 +113,8 @@ def scan(
         with Detector.open(index, policy=allowed, scoring=model, device=device) as detector:
             report = _scan(output, detector, paths, files, ScanOptions(workers=workers, resume=resume))
             _deliver(output, report, files, fail_on=bound, limit=limit)
+            if not detector.index.can_verify:
+                output.note(UNVERIFIABLE)
 
 
 def report(

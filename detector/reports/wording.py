@@ -31,6 +31,7 @@ REASONS: dict[str, str] = {
     "corrupt": "the file is damaged",
     "too_many_pixels": "has more pixels than the limit allows",
     "unsupported_array": "is not an array of pixels that can be read",
+    "bad_vector": "has a row without direction (all zeros, or not finite)",
     "took_too_long": "takes too long to decode",
     "decoder_died": "cannot be decoded: the program that tried broke off",
     "removed_on_request": "was removed on request and is not taken in again (--take-back would)",
@@ -51,6 +52,9 @@ _HEADLINES: dict[int, str] = {
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+
+
+_ROW = re.compile(r"row \d+")
 
 
 def plain(text: str) -> str:
@@ -131,7 +135,10 @@ def described(occurrences: Iterable[Occurrence]) -> Occurrence:
 
 def title_of(occurrence: Occurrence) -> str:
     """Return the title, or the file name where no title is recorded."""
-    return occurrence.title.strip() or file_name(occurrence.path) or "untitled"
+    name = file_name(occurrence.path)
+    if _ROW.fullmatch(name) and occurrence.source:  # of a table, which says nothing of the picture
+        name = file_name(occurrence.source.partition("?")[0].rstrip("/"))
+    return occurrence.title.strip() or name or "untitled"
 
 
 def region_in_words(match: Match) -> str:
