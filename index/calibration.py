@@ -121,7 +121,7 @@ def calibrate(index: ReferenceIndex, *, seed: int = 0) -> dict[str, Null]:
         whose agreement has a chance of its own that geometry gives.
     """
     found: dict[str, Null] = {}
-    count = len(index)
+    count = index.size
     if count < MIN_SAMPLES:
         return found
     order = np.random.default_rng(seed).permutation(np.asarray(index.reference_ids(), np.int64))[:MAX_SAMPLES]

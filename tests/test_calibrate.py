@@ -26,6 +26,7 @@ from detector.cli import app
 from detector.report import Evidence
 from detector.scoring import features_of, load_model
 from index.calibration import MIN_P_VALUE, MIN_SAMPLES, Null, fit_gumbel
+from index.descriptors import Kind
 from index.errors import SourceError, UsageError
 from index.reference_index import ReferenceIndex
 from index.vectors import UnitStore
@@ -468,10 +469,18 @@ def test_p_value_of_the_fitted_distribution_is_a_frequency() -> None:
 
 def gallery(rows: np.ndarray[Any, Any]) -> Any:
     """What `index.calibration.calibrate` needs of an index."""
-    store = UnitStore(rows.astype(np.float16), np.arange(len(rows)))
-    spec = SimpleNamespace(name="style")
+    ids = np.arange(len(rows))
+    store = UnitStore(rows.astype(np.float16), ids)
+    spec = SimpleNamespace(name="style", kind=Kind.UNIT)
     return SimpleNamespace(
-        reference_ids=lambda: list(range(len(rows))), specs=[spec], store=lambda name: store, size=len(rows)
+        reference_ids=ids.tolist,
+        reference=lambda number: number,
+        specs=[spec],
+        store=lambda name: store,
+        row_blocks=lambda name: iter(
+            [(rows[:50].astype(np.float16), ids[:50]), (rows[50:].astype(np.float16), ids[50:])]
+        ),
+        size=len(rows),
     )
 
 
