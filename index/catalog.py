@@ -21,6 +21,10 @@ from index.items import Rejected
 from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, migrate
 
 FILE_NAME = "catalog.sqlite"
+WRITER_CACHE_KB = 65_536
+"""Digests come in no order, so that a commit touches pages all over their index: with SQLite's 2 MB, 330,000 references
+in commits of 16,384 took 1.9 times as long."""
+
 TIMEOUT_S = 30.0
 """How long another connection's lock is waited for."""
 
@@ -147,6 +151,7 @@ class Catalog:
             run("PRAGMA synchronous = FULL")
             run("PRAGMA secure_delete = ON")
             run("PRAGMA foreign_keys = ON")
+            run(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
             migrate(self._connection)
         else:
             if found == 0:
