@@ -61,7 +61,7 @@ def run(options: Options) -> Result:
     count = QUICK_REFERENCES if options.quick else REFERENCES
     folder = work / "art.index"
     shutil.rmtree(folder, ignore_errors=True)
-    asked = 60 if options.quick else 200
+    asked = 60 if options.quick else 100
     progress(f"scale: {count:,} references")
     seconds = _build(folder, work / "queries.npz", count, asked, options.seed)
     ours, peer = (_child(role, folder, work / "queries.npz") for role in ("ours", "faiss"))
