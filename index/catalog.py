@@ -400,11 +400,22 @@ class Catalog:
             self._rows("DELETE FROM occurrence WHERE path = ?", (path,))
             self._rows("DELETE FROM rejected WHERE path = ?", (path,))
 
-    def drop_orphans(self) -> list[str]:
-        """Delete references without an occurrence; call inside `transaction`. Returns their digests."""
-        where = "id NOT IN (SELECT reference_id FROM occurrence)"
-        digests = [str(row[0]) for row in self._rows(f"SELECT sha256 FROM reference WHERE {where}")]
-        self._rows(f"DELETE FROM reference WHERE {where}")
+    def drop_orphans(self, among: Iterable[int]) -> list[str]:
+        """Delete those of some references that have no occurrence left; call inside `transaction`.
+
+        Args:
+            among: Ids of references that have lost one; so that the work does not grow with the index.
+
+        Returns:
+            Digests of the deleted.
+        """
+        digests: list[str] = []
+        for number in sorted(set(among)):
+            where = "id = ?1 AND NOT EXISTS (SELECT 1 FROM occurrence WHERE reference_id = ?1)"
+            digests += [
+                row[0] for row in self._rows(f"SELECT sha256 FROM reference WHERE {where}", (number,))
+            ]
+            self._rows(f"DELETE FROM reference WHERE {where}", (number,))
         return digests
 
     def digests(self) -> set[str]:

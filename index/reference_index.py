@@ -208,6 +208,7 @@ class ReferenceIndex:
         self._nulls: dict[str, Null] | None = None
         self._wholes: BitStore | None = None
         self._size: int | None = None
+        self._numbers: dict[str, int] = {}
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
         self._pinned: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         if writable:
@@ -405,11 +406,11 @@ class ReferenceIndex:
                     )
         thumbnails = [(new.sha256, new.thumbnail) for new in batch if new.thumbnail is not None]
         fresh: list[tuple[int, dict[str, NDArray[Any]]]] = []
+        bereft: list[int] = []
         with _write_errors(self.path):
             if thumbnails:
                 self._thumbnails.put(thumbnails)
             with self._catalog.transaction():
-                moved = False
                 for new in batch:
                     number = self._catalog.id_of(new.sha256)
                     if number is None:
@@ -417,14 +418,15 @@ class ReferenceIndex:
                             raise IndexCorruptError(self.path, f"{new.sha256} came without its rows")
                         number = self._catalog.add_reference(new.sha256, new.width, new.height, new.trim)
                         fresh.append((number, new.rows))
-                    moved = self._catalog.put_occurrence(number, new.occurrence) is not None or moved
+                    before = self._catalog.put_occurrence(number, new.occurrence)
+                    if before is not None:
+                        bereft.append(before)
                 for rejected, size, mtime_ns in self._rejected_buffer:
                     self._catalog.put_rejected(rejected, size=size, mtime_ns=mtime_ns)
                 self._catalog.take_back(key for key in keys.values() if key in forgotten)
                 for spec in self.specs:
                     self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
-                if moved:  # looks at every reference
-                    self._catalog.drop_orphans()
+                self._catalog.drop_orphans(bereft)
         self._rejected_buffer.clear()
         self._forget_caches()
         return len(fresh)
@@ -453,13 +455,16 @@ class ReferenceIndex:
         self._catalog.add_segment(spec.name, path.name, count, file_digest(path, ids_path(path)))
 
     def _next_number(self, descriptor: str) -> int:
-        start = _slug(descriptor) + "-"
-        used = [
-            int(entry.name[len(start) :].split(".", 1)[0])
-            for entry in (self.path / "vectors").iterdir()
-            if re.fullmatch(re.escape(start) + r"\d{6,}(\.ids)?\.npy", entry.name)
-        ]
-        return max(used, default=0) + 1
+        if descriptor not in self._numbers:
+            start = _slug(descriptor) + "-"
+            used = [
+                int(entry.name[len(start) :].split(".", 1)[0])
+                for entry in (self.path / "vectors").iterdir()
+                if re.fullmatch(re.escape(start) + r"\d{6,}(\.ids)?\.npy", entry.name)
+            ]
+            self._numbers[descriptor] = max(used, default=0)
+        self._numbers[descriptor] += 1
+        return self._numbers[descriptor]
 
     def _sweep(self) -> None:
         """Delete what no commit names: the traces of a writer that was killed."""
@@ -502,7 +507,7 @@ class ReferenceIndex:
         found = self._catalog.find_occurrences(path=path, artist=artist, source_contains=source_contains)
         with _write_errors(self.path), self._catalog.transaction():
             self._catalog.forget(p for p, _ in found)
-            gone = self._catalog.drop_orphans()
+            gone = self._catalog.drop_orphans(number for _, number in found)
             if erase:
                 self._remember(gone)
         self._forget_caches()
@@ -539,7 +544,7 @@ class ReferenceIndex:
             paths = [place.path for number in ids for place in self._catalog.occurrences(number)]
             with _write_errors(self.path), self._catalog.transaction():
                 self._catalog.forget(paths)
-                gone = self._catalog.drop_orphans()
+                gone = self._catalog.drop_orphans(ids)
                 self._remember(asked.sha256s)
                 self._catalog.decide_request(asked.id, ACCEPTED, decided=now(), reason=words)
             self._forget_caches()

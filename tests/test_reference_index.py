@@ -176,6 +176,34 @@ def test_segments_are_merged_without_losing_a_row(tmp_path: Path, artworks: Path
         assert [found(index, path) for path in paths] == before
 
 
+def test_adding_and_removing_take_as_many_steps_in_a_large_index_as_in_a_small_one(tmp_path: Path) -> None:
+    def new(number: int) -> NewReference:
+        rows = {"pdq": np.full((1, 32), number % 256, np.uint8)}
+        place = OccurrenceRecord(f"{number}/a.jpg", Credits())
+        return NewReference(f"{number:064x}", 1, 1, place, rows)
+
+    with ReferenceIndex.create(tmp_path / "i", descriptors=("pdq",), thumbnails=False) as index:
+        steps: list[int] = []
+        index._catalog._connection.set_progress_handler(lambda: steps.append(1), 10)
+
+        def steps_of(action: Any) -> int:
+            steps.clear()
+            action()
+            return len(steps)
+
+        spent = []
+        for start, count in ((0, 20), (1000, 2000)):
+            index.add([new(start + number) for number in range(count)])
+            spent.append(steps_of(lambda start=start: index.add([new(start + 5000)])))
+        assert spent[1] < 1.5 * spent[0]
+        assert index.remove(path="5") == (1, 1)
+        assert index.remove(path="5") == (0, 0)
+        # A picture that replaces another at its path leaves that one without an occurrence.
+        index.add([NewReference("f" * 64, 1, 1, OccurrenceRecord("7/a.jpg", Credits()), new(3).rows)])
+        assert not index.has(f"{7:064x}")
+        assert index.check() == []
+
+
 # Removing
 
 
