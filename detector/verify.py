@@ -189,10 +189,12 @@ class Verifier:
         if reference is None:
             return _without_pixels(query.picture, alignment, mirrored, measured)
         shown = _shown(query.picture, mirrored)
-        compared = pixels.compare(shown, reference, alignment.matrix, alignment.here)
+        height, width = shown.shape[:2]
+        anchors = alignment.anchors((width / max(width, height), height / max(width, height)))
+        compared = pixels.compare(shown, reference, alignment.matrix, anchors)
         if compared is None or compared.agreement < GOOD_AGREEMENT:
             refined = pixels.refine(shown, reference, alignment.matrix)
-            better = None if refined is None else pixels.compare(shown, reference, refined, alignment.here)
+            better = None if refined is None else pixels.compare(shown, reference, refined, anchors)
             if better is not None and (compared is None or better.agreement > compared.agreement):
                 compared = better
         if compared is None:

@@ -11,7 +11,18 @@ from pathlib import Path
 from tests.benchmarks.queries import SEED
 from tests.benchmarks.results import Options, machine, progress, versions, write
 
-PARTS = ("finding", "judgement", "embedding", "build", "memory", "kills", "startup", "lookup", "serving", "scale")
+PARTS = (
+    "finding",
+    "judgement",
+    "embedding",
+    "build",
+    "memory",
+    "kills",
+    "startup",
+    "lookup",
+    "serving",
+    "scale",
+)
 
 
 def main() -> int:
