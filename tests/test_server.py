@@ -780,9 +780,17 @@ def test_metrics_count_by_pattern(client: TestClient) -> None:
 # The command
 
 
+SERVE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit it ignored
+from detector.cli import main
+main()
+"""
+
+
 def serve(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "detector", "serve", *options],
+        [sys.executable, "-c", SERVE, "serve", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
