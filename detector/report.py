@@ -165,7 +165,7 @@ class Evidence:
     exactness: float | None = None
     verification: str = "unverified"
     template: bool = False
-    reference_frame: str = "whole"
+    reference_frame: str = WHOLE_PICTURE
 
     @property
     def cosine(self) -> float | None:
@@ -207,7 +207,7 @@ class Evidence:
             cosines={str(k): float(v) for k, v in dict(values.get("cosines") or {}).items() if v is not None},
             verification=str(values.get("verification") or "unverified"),
             template=bool(values.get("template", False)),
-            reference_frame=str(values.get("reference_frame") or "whole"),
+            reference_frame=str(values.get("reference_frame") or WHOLE_PICTURE),
         )
 
 

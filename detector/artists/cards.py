@@ -12,8 +12,8 @@ from detector.artists.words import (
     memorisation_in_words,
     replicas_in_words,
 )
-from detector.report import LEVEL_WORDS, Match, Occurrence
-from detector.reports.cards import MAX_PLACES, figure, shape_of
+from detector.report import Occurrence
+from detector.reports.cards import MAX_PLACES, figure, level_badge, score_badge, shape_of
 from detector.reports.markup import Markup, element, joined, link, text
 from detector.reports.wording import (
     NBSP,
@@ -86,29 +86,12 @@ def _badges(work: FoundWork) -> Markup:
     elif work.verified:
         tags.append(element("span", "once in the training set", class_="tag"))
     if work.match is not None:
-        tags += [_level(work.match), _score(work.match)]
+        tags += [level_badge(work.match), score_badge(work.match)]
         region = region_in_words(work.match)
         tags += [element("span", region, class_="tag")] if region else []
     if work.contradictions:
         tags.append(element("span", "licence differs", class_="tag differs"))
     return element("p", *tags, class_="badges")
-
-
-def _level(match: Match) -> Markup:
-    level = min(max(match.level, 0), 5)
-    pips = (element("i", class_="on" if place < level else None) for place in range(5))
-    return element(
-        "span",
-        element("span", "Level ", class_="sr"),
-        element("b", str(level)),
-        f" {LEVEL_WORDS[level]}",
-        element("span", *pips, class_="pips", aria_hidden="true"),
-        class_=f"level l{level}",
-    )
-
-
-def _score(match: Match) -> Markup:
-    return element("span", "score ", element("b", f"{match.score:.2f}"), class_="score")
 
 
 def _facts(work: FoundWork) -> Markup:
@@ -190,7 +173,7 @@ def _replica(replica: Replica, work: FoundWork, copies: SmallCopies) -> Markup:
         alt=f"Training image: {title_of(place)}",
         caption=element("bdi", title_of(place)),
     )
-    tags = [_level(match), _score(match)]
+    tags = [level_badge(match), score_badge(match)]
     tags += [element("span", "mirrored", class_="tag")] if match.mirrored else []
     region = region_in_words(match)
     tags += [element("span", region, class_="tag")] if region else []

@@ -12,7 +12,7 @@ from detector.artists.report import FoundWork, LookupReport
 from detector.artists.words import date_in_words
 from detector.reports.atomic import replacing
 from detector.reports.markup import Markup, element, filled, joined, text
-from detector.reports.page import asset, policy
+from detector.reports.page import asset, policy, template
 from detector.reports.wording import described, file_name, plain, plural, reason_in_words, title_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def pieces_of(report: LookupReport, copies: SmallCopies) -> Iterator[Markup]:
         "verify": lambda: [_verify(report)],
         "footer": lambda: [element("p", f"Made on {date_in_words(report.made)} by detector.")],
     }
-    yield from filled(asset("dossier.html"), slots)
+    yield from filled(template("dossier.html"), slots)
 
 
 def _subject(report: LookupReport) -> str:

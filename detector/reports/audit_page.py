@@ -22,7 +22,7 @@ from detector.reports.audit_tables import (
 )
 from detector.reports.cards import figure
 from detector.reports.markup import Markup, element, filled, joined
-from detector.reports.page import asset, footer, policy
+from detector.reports.page import asset, footer, policy, template
 from detector.reports.pictures import Shown, shown_file, shown_reference
 from detector.reports.wording import described, level_in_words, plural, shortened, title_of
 
@@ -78,7 +78,7 @@ def write_html(
         "footer": lambda: [footer("")],
     }
     with replacing(path) as file:
-        for piece in filled(asset("audit_page.html"), slots):
+        for piece in filled(template("audit_page.html"), slots):
             file.write(piece.encode("utf-8"))
 
 

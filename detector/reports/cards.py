@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from detector.reports.wording import (
     title_of,
 )
 from detector.rights import licence_sentence, opt_outs
+
+MAX_CORNERS = 64
+"""Of a region that is drawn; ours have about ten."""
 
 MAX_PLACES = 20
 """Places of a reference that a card lists; the JSONL has them all."""
@@ -185,17 +189,6 @@ def plain_row(report: ImageReport, *, models: dict[str, int]) -> Markup:
 
 def _badges(finding: Finding) -> Markup:
     match = finding.lead
-    level = min(max(match.level, 0), 5)
-    pips = element(
-        "span",
-        *(element("i", class_="on" if i < level else None) for i in range(5)),
-        class_="pips",
-        aria_hidden="true",
-    )
-    spoken = element("span", "Level ", class_="sr")
-    words = f" {LEVEL_WORDS[level]}"
-    badge = element("span", spoken, element("b", str(level)), words, pips, class_=f"level l{level}")
-    score = element("span", "score ", element("b", f"{match.score:.2f}"), class_="score")
     more = [element("span", "mirrored", class_="tag")] if match.mirrored else []
     region = region_in_words(match)
     if region and (match.level <= 3 or region != "whole picture"):
@@ -204,7 +197,26 @@ def _badges(finding: Finding) -> Markup:
         more.append(element("span", "cleared by your policy", class_="tag ok"))
     attempt = generation.badge(finding.report.generation)
     more += [attempt] if attempt is not None else []
-    return element("p", badge, score, *more, class_="badges")
+    return element("p", level_badge(match), score_badge(match), *more, class_="badges")
+
+
+def level_badge(match: Match) -> Markup:
+    """Return the level of a match: its number, words and pips."""
+    level = min(max(match.level, 0), 5)
+    pips = (element("i", class_="on" if place < level else None) for place in range(5))
+    return element(
+        "span",
+        element("span", "Level ", class_="sr"),
+        element("b", str(level)),
+        f" {LEVEL_WORDS[level]}",
+        element("span", *pips, class_="pips", aria_hidden="true"),
+        class_=f"level l{level}",
+    )
+
+
+def score_badge(match: Match) -> Markup:
+    """Return the score of a match."""
+    return element("span", "score ", element("b", f"{match.score:.2f}"), class_="score")
 
 
 def _title(match: Match, place: Occurrence, number: int) -> Markup:
@@ -329,13 +341,11 @@ def _overlay(shown: Shown, region: tuple[Point, ...]) -> Markup | None:
 
     The drawing has the picture's own size and scales by the same rule (contained, centred), so it lies on it.
     """
-    points = [p for p in region if math.isfinite(p[0]) and math.isfinite(p[1])]
-    if len(points) < 3 or len(points) > 64:
-        return None
     width, height = shown.width, shown.height
-    corners = [(min(max(x, -1.0), 2.0) * width, min(max(y, -1.0), 2.0) * height) for x, y in points]
-    outline = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners) + "Z"
-    first = "M{:.1f} {:.1f}h0.01".format(*corners[0])
+    paths = region_paths(region, width, height)
+    if paths is None:
+        return None
+    outline, first = paths
     return element(
         "svg",
         element("path", d=f"M0 0H{width}V{height}H0Z{outline}", class_="rest"),
@@ -347,6 +357,22 @@ def _overlay(shown: Shown, region: tuple[Point, ...]) -> Markup | None:
         aria_hidden="true",
         focusable="false",
     )
+
+
+def region_paths(region: Sequence[Point], width: float, height: float) -> tuple[str, str] | None:
+    """Return the SVG paths of a region's outline and of a dot at its first corner, or None where there is none.
+
+    Args:
+        region: Corners, in shares of width and height.
+        width: Of the drawing.
+        height: Of the drawing.
+    """
+    points = [p for p in region if math.isfinite(p[0]) and math.isfinite(p[1])]
+    if len(points) < 3 or len(points) > MAX_CORNERS:
+        return None
+    corners = [(min(max(x, -1.0), 2.0) * width, min(max(y, -1.0), 2.0) * height) for x, y in points]
+    outline = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners) + "Z"
+    return outline, "M{:.1f} {:.1f}h0.01".format(*corners[0])
 
 
 def shape_of(*pictures: Shown) -> str:

@@ -10,7 +10,7 @@ from detector.report import Evidence, Reference
 from detector.reports.atomic import replacing
 from detector.reports.cards import MAX_PLACES, figure, shape_of
 from detector.reports.markup import Markup, element, filled, joined, text
-from detector.reports.page import asset, footer, policy
+from detector.reports.page import asset, footer, policy, template
 from detector.reports.pictures import Shown, shown_reference
 from detector.reports.wording import (
     NBSP,
@@ -70,7 +70,7 @@ def write_html(
         "footer": lambda: [footer(command)],
     }
     with replacing(path) as file:
-        for piece in filled(asset("duplicates_page.html"), slots):
+        for piece in filled(template("duplicates_page.html"), slots):
             file.write(piece.encode("utf-8"))
 
 

@@ -95,7 +95,7 @@ def write_html(
             "lists": page.lists,
             "footer": lambda: [footer(command)],
         }
-        for piece in filled(asset("page.html"), slots):
+        for piece in filled(template("page.html"), slots):
             file.write(piece.encode("utf-8"))
 
 
@@ -343,6 +343,11 @@ def policy(style: str, script: str = "") -> Markup:
 
 def _digest(content: str) -> str:
     return base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")
+
+
+def template(name: str) -> str:
+    """Return a page that is shipped beside this module, with the head that all pages share."""
+    return asset("head.html") + asset(name)
 
 
 def asset(name: str) -> str:

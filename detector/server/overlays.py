@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.report import Match, Point
+from detector.reports.cards import MAX_CORNERS, region_paths
 
 FloatArray = NDArray[np.float64]
-
-MAX_CORNERS = 64
-"""Of a region that is drawn; ours have about ten."""
 
 MAX_AFFINE_ERROR = 0.004
 """Root mean square, as a share of the picture's side: up to here no perspective is fitted, which a few corners that
@@ -52,17 +50,18 @@ def overlay(region: Sequence[Point], width: int, height: int) -> Overlay | None:
         width: Of the picture, in pixels; only its ratio to `height` matters.
         height: Likewise.
     """
-    points = [p for p in region if math.isfinite(p[0]) and math.isfinite(p[1])]
-    if len(points) < 3 or len(points) > MAX_CORNERS or width <= 0 or height <= 0:
+    if width <= 0 or height <= 0:
         return None
     wide, high = 1000.0, 1000.0 * height / width
-    corners = [(min(max(x, -1.0), 2.0) * wide, min(max(y, -1.0), 2.0) * high) for x, y in points]
-    outline = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners) + "Z"
+    paths = region_paths(region, wide, high)
+    if paths is None:
+        return None
+    outline, first = paths
     return Overlay(
         view=f"0 0 {wide:g} {high:.1f}",
         outline=outline,
         rest=f"M0 0H{wide:g}V{high:.1f}H0Z{outline}",
-        first="M{:.1f} {:.1f}h0.01".format(*corners[0]),
+        first=first,
     )
 
 
