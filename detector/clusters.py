@@ -33,7 +33,8 @@ from index.duplicates import (
 from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.keypoints import MAX_QUERY_FEATURES, extract
-from index.reference_index import Candidate, Query, ReferenceIndex
+from index.reference_index import ReferenceIndex
+from index.searching import Candidate, Query
 
 SAME_COSINE = 0.99
 """Cosine from which two references are tied where an index has neural rows alone, and no pixels are at hand. Chosen,

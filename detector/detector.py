@@ -29,7 +29,8 @@ from index.build import build_index
 from index.calibration import MIN_P_VALUE
 from index.errors import UnreadableImageError
 from index.images import ImageInput, Picture, read_bytes, read_image
-from index.reference_index import Candidate, Query, ReferenceIndex
+from index.reference_index import ReferenceIndex
+from index.searching import Candidate, Query
 
 if TYPE_CHECKING:
     from detector.scan import ScanOptions, ScanProgress, ScanReport

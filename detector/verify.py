@@ -25,8 +25,9 @@ from index.keypoints import (
     decode_vectors,
     extract,
 )
-from index.reference_index import Candidate, Query, ReferenceIndex
+from index.reference_index import ReferenceIndex
 from index.regions import middle_square
+from index.searching import Candidate, Query
 from index.thumbnails import SIDE as THUMBNAIL_SIDE
 from index.vectors import BitStore, LocalStore
 

@@ -253,7 +253,7 @@ class _Run:
         self._on_progress = on_progress
         self._descriptors = index.descriptors()
         self._batched = {n: d for n, d in self._descriptors.items() if isinstance(d, BatchedDescriptor)}
-        self._keep_thumbnails = index.info().thumbnails
+        self._keep_thumbnails = index.keeps_thumbnails
         self._known = index.digests()
         self._describer = Describer(
             descriptors={n: d for n, d in self._descriptors.items() if n not in self._batched},

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from index import keypoints
 from index.descriptors import Kind
 from index.keypoints import Features, decode_places, decode_vectors, vote
-from index.reference_index import NEAR_DUPLICATE_PDQ, ReferenceIndex
+from index.reference_index import ReferenceIndex
+from index.searching import NEAR_DUPLICATE_PDQ
 from index.vectors import BitStore, LocalStore, UnitStore
 
 MAX_DISTANCES: dict[str, int] = {"pdq": NEAR_DUPLICATE_PDQ, "phash": 4}

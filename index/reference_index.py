@@ -13,7 +13,6 @@ import os
 import re
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,10 +37,7 @@ from index.errors import (
     IndexWriteError,
     UsageError,
 )
-from index.images import Picture
 from index.items import Rejected
-from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
-from index.regions import WINDOWS, windows_of
 from index.requests import (
     ACCEPTED,
     DECLINED,
@@ -55,6 +51,7 @@ from index.requests import (
     now,
 )
 from index.requests import requests as requests_of
+from index.searching import Searchable
 from index.segments import Rows, ids_path, map_segment, write_segment
 from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
 from index.thumbnails import Thumbnails
@@ -67,15 +64,6 @@ _OURS = {"vectors", "ann", MANIFEST, f"{MANIFEST}.tmp", LOCK_FILE, f"{LOCK_FILE}
     name + suffix for name in (CATALOG_FILE, THUMBNAIL_FILE) for suffix in ("", "-wal", "-shm", "-journal")
 }
 """Names in an index folder; a creation that was killed leaves some of them, and is taken up again."""
-
-PER_DESCRIPTOR = 20
-"""References that each descriptor may propose."""
-
-FUSION_CONSTANT = 60.0
-"""k of reciprocal rank fusion (Cormack et al. 2009, https://doi.org/10.1145/1571941.1572114)."""
-
-NEAR_DUPLICATE_PDQ = 31
-"""PDQ distance up to which two references are near-duplicates: the field's standard bound, of 256 bits."""
 
 MERGE_ABOVE = 24
 """Small segments of one descriptor that a writer leaves standing before it merges them."""
@@ -97,41 +85,6 @@ class NewReference:
     rows: dict[str, NDArray[Any]] | None
     thumbnail: bytes | None = None
     trim: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A picture described for searching.
-
-    Attributes:
-        picture: The picture.
-        rows: By descriptor name: rows of the picture, and of its mirror image, each (N, width). Bit strings
-            have one row a state, or none; unit rows have one for the whole, and one for each window of the
-            picture as it is.
-        features: Its local features; None where the index has none.
-    """
-
-    picture: Picture
-    rows: dict[str, tuple[NDArray[Any], NDArray[Any]]]
-    features: Features | None
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A search hit: nothing is verified yet.
-
-    Attributes:
-        similarities: Best of both mirror states, by descriptor: 1 - distance / bits, or cosine.
-        mirrored: The state in which it is most alike.
-        vote: What local features say, or None.
-        fused: Reciprocal rank fusion over descriptors; only its order means something.
-    """
-
-    reference_id: int
-    similarities: dict[str, float]
-    mirrored: bool
-    vote: Vote | None
-    fused: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +140,18 @@ class IndexInfo:
         return {**values, "descriptors": described, "imported": [each.to_dict() for each in self.imported]}
 
 
-class ReferenceIndex:
+class ReferenceIndex(Searchable):
     """An index folder. Use `create` or `open`; readers may share it between threads."""
 
     def __init__(
         self, path: Path, manifest: dict[str, Any], *, lock: Any, device: str | None, new: bool = False
     ) -> None:
         """Used by `create` and `open`."""
+        super().__init__()
         self.path = path
         self._manifest = manifest
         self._lock = lock
         self._device = device
-        self._guard = threading.RLock()
         self._stores: dict[str, BitStore | UnitStore | LocalStore] = {}
         self._descriptors: dict[str, Descriptor] | None = None
         self.specs = tuple(DescriptorSpec.from_dict(d) for d in manifest["descriptors"])
@@ -206,7 +159,6 @@ class ReferenceIndex:
         self._catalog = Catalog(path, writable=writable, create=new)
         self._thumbnails = Thumbnails(path, writable=writable and bool(manifest.get("thumbnails", True)))
         self._nulls: dict[str, Null] | None = None
-        self._wholes: BitStore | None = None
         self._size: int | None = None
         self._numbers: dict[str, int] = {}
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
@@ -685,20 +637,6 @@ class ReferenceIndex:
                 self._nulls = {name: Null.from_dict(values) for name, values in stored.items()}
             return self._nulls
 
-    def p_values(self, candidate: Candidate) -> dict[str, float]:
-        """Return, by descriptor, the chance that an unrelated picture's best match is as near in this index.
-
-        Empty where the index is too small to tell, or the candidate came by local features alone.
-        """
-        nulls = self.calibration()
-        found = {}
-        for name, value in candidate.similarities.items():
-            if name in nulls:
-                # Both mirror states were searched, of unit rows also the windows; the null stands on one row.
-                states = 2 + len(WINDOWS) if self.spec(name).kind is Kind.UNIT else 2
-                found[name] = nulls[name].p_value(value, self.size, states=states)
-        return found
-
     @property
     def size(self) -> int:
         """How many references this index has; counted once for a reader."""
@@ -767,87 +705,6 @@ class ReferenceIndex:
                 self._stores[name] = open_store(spec.kind, self._rows(spec))
             return self._stores[name]
 
-    def spec(self, name: str) -> DescriptorSpec:
-        """Return the spec of a descriptor of this index.
-
-        Raises:
-            DescriptorError: The index lacks this descriptor.
-        """
-        for spec in self.specs:
-            if spec.name == name:
-                return spec
-        names = ", ".join(s.name for s in self.specs)
-        raise DescriptorError(
-            name, f"is not in {self.path}, which has {names}. Build it anew with --descriptors {names},{name}"
-        )
-
-    def describe(self, pictures: Sequence[Picture]) -> list[Query]:
-        """Describe pictures for `search`, with every descriptor of this index and in both mirror states."""
-        rows: list[dict[str, tuple[NDArray[Any], NDArray[Any]]]] = [{} for _ in pictures]
-        features: list[Features | None] = [None] * len(pictures)
-        descriptors = self.descriptors()
-        for spec in self.specs:
-            if spec.kind is Kind.LOCAL:
-                features = [extract(picture, max_features=MAX_QUERY_FEATURES) for picture in pictures]
-                continue
-            descriptor = descriptors[spec.name]
-            both = zip(descriptor.describe(pictures), descriptor.describe_mirrored(pictures), strict=True)
-            for number, (whole, mirrored) in enumerate(both):
-                if spec.kind is Kind.UNIT:
-                    parts = descriptor.describe(windows_of(pictures[number]))
-                    whole = np.concatenate([whole, *parts])
-                rows[number][spec.name] = whole, mirrored
-        return [Query(p, r, f) for p, r, f in zip(pictures, rows, features, strict=True)]
-
-    def search(self, query: Query, *, k: int = 20) -> list[Candidate]:
-        """Find the references most alike, over all descriptors and both mirror states.
-
-        Args:
-            query: From `describe`.
-            k: At most this many.
-
-        Returns:
-            Candidates, best fused rank first. Nothing is verified.
-        """
-        fused: dict[int, float] = {}
-        similarities: dict[int, dict[str, float]] = {}
-        mirrored: dict[int, tuple[float, bool]] = {}
-        votes: dict[int, Vote] = {}
-
-        def rank(number: int, place: int) -> None:
-            fused[number] = fused.get(number, 0.0) + 1.0 / (FUSION_CONSTANT + place)
-
-        for spec in self.specs:
-            store = self.store(spec.name)
-            if isinstance(store, LocalStore):
-                found = vote(query.features, store)[:PER_DESCRIPTOR] if query.features is not None else []
-                for place, cast in enumerate(found, start=1):
-                    rank(cast.reference_id, place)
-                    votes[cast.reference_id] = cast
-                continue
-            best: dict[int, tuple[float, bool]] = {}
-            for is_mirrored, rows in enumerate(query.rows[spec.name]):
-                if not len(rows):
-                    continue
-                values, ids = store.search(rows, PER_DESCRIPTOR * (2 if self.has_squares else 1))
-                for value, number in zip(values.ravel().tolist(), ids.ravel().tolist(), strict=True):
-                    if number >= 0 and value > best.get(number, (-np.inf, False))[0]:
-                        best[number] = (value, bool(is_mirrored))
-            order = sorted(best, key=lambda n: (-best[n][0], n))
-            for place, number in enumerate(order[:PER_DESCRIPTOR], start=1):
-                value, state = best[number]
-                rank(number, place)
-                similarities.setdefault(number, {})[spec.name] = value
-                if value > mirrored.get(number, (-np.inf, False))[0]:
-                    mirrored[number] = (value, state)
-        candidates = []
-        for number in sorted(fused, key=lambda n: (-fused[n], n))[:k]:
-            best_vote = votes.get(number)
-            state = mirrored[number][1] if best_vote is None else best_vote.mirrored
-            alike = similarities.get(number, {})
-            candidates.append(Candidate(number, alike, state, best_vote, fused[number]))
-        return candidates
-
     def reference(self, reference_id: int) -> tuple[ReferenceRecord, tuple[OccurrenceRecord, ...]] | None:
         """Return a reference and its occurrences, or None where it is gone."""
         record = self._catalog.reference(reference_id)
@@ -880,27 +737,13 @@ class ReferenceIndex:
         """Return the files that could not become references, by path."""
         return self._catalog.rejected(limit=limit)
 
-    def near_duplicates(self, reference_id: int) -> int:
-        """Count the other references within `NEAR_DUPLICATE_PDQ` of this one, mirror images not counted."""
-        return len(self.near_duplicate_ids(reference_id))
-
-    def near_duplicate_ids(self, reference_id: int) -> list[int]:
-        """Return the ids of what `near_duplicates` counts, ascending; none in an index without ``pdq``."""
-        if "pdq" not in {spec.name for spec in self.specs}:
-            return []
-        with self._guard:
-            if self._wholes is None:
-                store = self.store("pdq")
-                self._wholes = store.wholes() if isinstance(store, BitStore) else None
-            wholes = self._wholes
-        if wholes is None:
-            return []
-        found = {i for row in wholes.rows_of(reference_id) for i, _ in wholes.within(row, NEAR_DUPLICATE_PDQ)}
-        return sorted(found - {reference_id})
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many references, occurrences and rejected files there are."""
+        return self._catalog.counts()
 
     def info(self) -> IndexInfo:
-        """Return what this index is and holds."""
-        references, occurrences, rejected = self._catalog.counts()
+        """Return what this index is and holds; goes through its folder for the size."""
+        references, occurrences, rejected = self.counts()
         rows = {spec.name: sum(s.rows for s in self._catalog.segments(spec.name)) for spec in self.specs}
         size = 0
         for entry in self.path.rglob("*"):
@@ -916,7 +759,7 @@ class ReferenceIndex:
             descriptors=self.specs,
             rows=rows,
             bytes_on_disk=size,
-            thumbnails=bool(self._manifest.get("thumbnails", True)),
+            thumbnails=self.keeps_thumbnails,
             regions=self.has_regions,
             squares=self.has_squares,
             open_requests=len(self.requests(state=OPEN)),
@@ -957,7 +800,7 @@ class ReferenceIndex:
                 problems.append(
                     f"{len(missing)} references have no {spec.name} row, the first is {missing[0]}"
                 )
-        if self._manifest.get("thumbnails", True):
+        if self.keeps_thumbnails:
             try:
                 bare = self._catalog.digests() - self._thumbnails.digests()
             except IndexCorruptError as error:

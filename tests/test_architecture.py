@@ -30,11 +30,12 @@ LAYOUT = {
     "index": """
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
         embeddings errors folders hub images importing items keypoints lists migrations milvus neural perceptual
-        reference_index regions requests segments shards sources tables thumbnails torchscript tracing vectors workers
+        reference_index regions requests searching segments shards sources tables thumbnails torchscript tracing
+        vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
-        licences metadata pixels report rights scan scoring verify
+        licences metadata pixels report rights scan scoring verify versions
         """,
     "detector/artists": """
         __init__ bundle cards contradictions dossier findings names pictures report search spelling words

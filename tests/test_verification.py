@@ -22,7 +22,8 @@ from detector.verify import MIN_DENSE_AGREEMENT, MIN_INLIERS, Verified, Verifier
 from index.build import BuildOptions, build_index
 from index.images import read_image
 from index.keypoints import Features, extract
-from index.reference_index import Candidate, ReferenceIndex
+from index.reference_index import ReferenceIndex
+from index.searching import Candidate
 
 SEED = 31
 SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "artworks"

@@ -8,9 +8,8 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from detector.artists.names import ArtistNames
 from detector.artists.report import MIN_LEVEL, FoundWork, IndexFacts, LookupReport
 from detector.detector import Detector, reference_of, unreadable
 from detector.report import ImageReport, Match, Verdict
+from detector.versions import installed
 from index.errors import UsageError
 from index.items import Rejected
 from index.reference_index import MANIFEST, ReferenceIndex, file_digest
@@ -151,7 +151,7 @@ def gathered(
         generated=read.generated,
         skipped=read.skipped,
         scoring_sha256=_digest_of(_scoring(index)),
-        versions=_versions(),
+        versions={"python": platform.python_version(), **installed(_VERSIONS)},
         made=_now(),
         command=command,
     )
@@ -222,16 +222,16 @@ def _importance(work: FoundWork) -> tuple[Any, ...]:
 
 
 def _facts_of(index: ReferenceIndex) -> IndexFacts:
-    info = index.info()
+    references, occurrences, _ = index.counts()
     return IndexFacts(
-        path=Path(info.path).as_posix(),
+        path=index.path.as_posix(),
         manifest_sha256=file_digest(index.path / MANIFEST),
-        generation=info.generation,
-        references=info.references,
-        occurrences=info.occurrences,
+        generation=index.generation,
+        references=references,
+        occurrences=occurrences,
         descriptors=tuple(
             {"name": spec.name, "version": spec.version, "weights_digest": spec.weights_digest}
-            for spec in info.descriptors
+            for spec in index.specs
         ),
     )
 
@@ -245,14 +245,6 @@ def _scoring(index: ReferenceIndex | Detector) -> ScoringModel:
 def _digest_of(model: ScoringModel) -> str:
     text = json.dumps(model.to_dict(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _now() -> str:

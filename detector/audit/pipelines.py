@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.versions import installed
 from index.errors import UsageError, WeightsError
 from index.reference_index import file_digest
 
@@ -244,11 +244,9 @@ def open_model(
 
 def versions() -> dict[str, str]:
     """Return the versions of what the figures hang on."""
-    found = {}
-    for name in ("replication-detector", "torch", "diffusers", "transformers", "accelerate", "peft", "numpy"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    return installed(
+        ("replication-detector", "torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
+    )
 
 
 def _folder(pipeline: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,9 @@ from detector.commands.console import FAILED, Output, command_line, printable, t
 from detector.commands.options import TUNING_PANEL, Debug, Device, Json, Quiet, Workers
 
 if TYPE_CHECKING:
-    from index.build import BuildOptions, BuildReport
+    from detector.commands.progress import Ticker
+    from index.build import BuildOptions, BuildProgress, BuildReport
+    from index.importing import ImportReport
     from index.items import Rejected
     from index.reference_index import IndexInfo
 
@@ -223,44 +225,66 @@ def fill_index(
     Returns:
         The same as plain JSON values.
     """
-    from index.build import BuildProgress, build_index
+    from index.build import build_index
     from index.reference_index import ReferenceIndex
 
     output.on_interrupt = (
         f"Interrupted. What was committed is kept. Run the same command again to go on:\n  {this_command()}"
     )
     with output.progress("Indexing") as ticker:
-
-        def told(progress: BuildProgress) -> None:
-            note = f"{progress.rejected:,} could not be used" if progress.rejected else ""
-            ticker.update(progress.done, progress.total, note)
-
-        report = build_index(sources, out, descriptors=names, options=options, on_progress=told)
+        report = build_index(sources, out, descriptors=names, options=options, on_progress=telling(ticker))
     with ReferenceIndex.open(out) as opened:
         found = opened.info()
-    output.say(*_build_in_words(report, found))
+    output.say(*filled_in_words(report, found, done_as="Added", thing="file"))
     if not report.references:
         output.outcome = FAILED
         output.warn(f"error: {out}: no picture could be used, so there is nothing to search.", style="red")
     return {**report.to_dict(), "bytes_on_disk": found.bytes_on_disk}
 
 
-def _build_in_words(report: BuildReport, found: IndexInfo) -> Iterable[str]:
+def telling(ticker: Ticker) -> Callable[[BuildProgress], None]:
+    """Return what shows the progress of filling an index."""
+
+    def told(progress: BuildProgress) -> None:
+        note = f"{progress.rejected:,} could not be used" if progress.rejected else ""
+        ticker.update(progress.done, progress.total, note)
+
+    return told
+
+
+def filled_in_words(
+    report: BuildReport | ImportReport,
+    found: IndexInfo,
+    *,
+    done_as: str,
+    thing: str,
+    also: Iterable[str] = (),
+) -> Iterable[str]:
+    """Say what came into an index, line by line.
+
+    Args:
+        report: Of the build or the import.
+        found: The index after it.
+        done_as: ``Added`` or ``Imported``.
+        thing: What it came from: ``file`` or ``row``.
+        also: Lines to say before what could not be used.
+    """
     from detector.commands.progress import rate_in_words
     from detector.reports.wording import duration_in_words, plural
 
     done = report.occurrences + report.unchanged + report.rejected
     pace = f" ({rate_in_words(done / report.seconds)})" if report.seconds > 0.5 else ""
-    added = plural(report.added, "new reference")
     more = report.occurrences - report.added
     again = f" and {plural(more, 'further occurrence')}" if more > 0 else ""
-    yield f"Added {added}{again} in {duration_in_words(max(report.seconds, 0.1))}{pace}."
+    took = duration_in_words(max(report.seconds, 0.1))
+    yield f"{done_as} {plural(report.added, 'new reference')}{again} in {took}{pace}."
     if report.unchanged:
-        yield f"{plural(report.unchanged, 'file')} known already, passed over."
+        yield f"{plural(report.unchanged, thing)} known already, passed over."
     held = f"{plural(found.references, 'reference')} from {plural(found.occurrences, 'occurrence')}"
     yield f"{report.path} now holds {held}, {bytes_in_words(found.bytes_on_disk)} on disk."
+    yield from also
     if report.rejected:
-        yield f"{plural(report.rejected, 'file')} could not be used:"
+        yield f"{plural(report.rejected, thing)} could not be used:"
         yield from map(rejection_in_words, report.rejections[:SHOWN_FILES])
         if report.rejected > SHOWN_FILES:
             rest = command_line("detector", "index", "info", "--rejected", "--index", report.path)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.commands.building import (
-    SHOWN_FILES,
     ArtistColumn,
     CaptionColumn,
     LicenceColumn,
@@ -17,15 +16,14 @@ from detector.commands.building import (
     SourceColumn,
     TakeBack,
     TitleColumn,
-    bytes_in_words,
-    rejection_in_words,
+    filled_in_words,
+    telling,
 )
 from detector.commands.console import FAILED, Output, command_line, this_command
 from detector.commands.options import TUNING_PANEL, Debug, Device, Json, Quiet
 
 if TYPE_CHECKING:
     from index.importing import ImportReport
-    from index.reference_index import IndexInfo
 
 # The command line names its options one by one, so this function has more parameters than others may.
 
@@ -114,7 +112,6 @@ def import_embeddings(
 ) -> None:
     """Index embeddings that are there already."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
-        from index.build import BuildProgress
         from index.credits import ColumnNames
         from index.importing import ImportOptions
         from index.importing import import_embeddings as run
@@ -134,36 +131,20 @@ def import_embeddings(
         kept = "What was committed is kept. Run the same command again to go on"
         output.on_interrupt = f"Interrupted. {kept}:\n  {this_command()}"
         with output.progress("Importing", unit="rows") as ticker:
-
-            def told(progress: BuildProgress) -> None:
-                note = f"{progress.rejected:,} could not be used" if progress.rejected else ""
-                ticker.update(progress.done, progress.total, note)
-
-            report = run(list(sources), out, model=model, options=options, on_progress=told)
+            report = run(list(sources), out, model=model, options=options, on_progress=telling(ticker))
         with ReferenceIndex.open(out) as opened:
             found = opened.info()
         output.json({**report.to_dict(), "bytes_on_disk": found.bytes_on_disk})
-        output.say(*_in_words(report, found))
+        output.say(*filled_in_words(report, found, done_as="Imported", thing="row", also=_caveats(report)))
         if not report.references:
             output.outcome = FAILED
             output.warn(f"error: {out}: no row could be used, so there is nothing to search.", style="red")
         output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
 
 
-def _in_words(report: ImportReport, found: IndexInfo) -> Iterable[str]:
-    from detector.commands.progress import rate_in_words
-    from detector.reports.wording import duration_in_words, plural
+def _caveats(report: ImportReport) -> Iterable[str]:
+    from detector.reports.wording import plural
 
-    done = report.occurrences + report.unchanged + report.rejected
-    pace = f" ({rate_in_words(done / report.seconds)})" if report.seconds > 0.5 else ""
-    more = report.occurrences - report.added
-    again = f" and {plural(more, 'further occurrence')}" if more > 0 else ""
-    took = duration_in_words(max(report.seconds, 0.1))
-    yield f"Imported {plural(report.added, 'new reference')}{again} in {took}{pace}."
-    if report.unchanged:
-        yield f"{plural(report.unchanged, 'row')} known already, passed over."
-    held = f"{plural(found.references, 'reference')} from {plural(found.occurrences, 'occurrence')}"
-    yield f"{report.path} now holds {held}, {bytes_in_words(found.bytes_on_disk)} on disk."
     if report.compared:
         yield (
             f"The model was checked: {plural(report.compared, 'picture')} described again, with cosines from "
@@ -178,9 +159,3 @@ def _in_words(report: ImportReport, found: IndexInfo) -> Iterable[str]:
         "This index holds embeddings alone, no hashes, local features or small copies. Matches in it stay unverified, "
         "at level 2 or below, unless a file is the very same."
     )
-    if report.rejected:
-        yield f"{plural(report.rejected, 'row')} could not be used:"
-        yield from map(rejection_in_words, report.rejections[:SHOWN_FILES])
-        if report.rejected > SHOWN_FILES:
-            rest = command_line("detector", "index", "info", "--rejected", "--index", report.path)
-            yield f"  … and {report.rejected - SHOWN_FILES:,} more: {rest}"

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from index.catalog import OccurrenceRecord
 from index.credits import NO_CREDITS
-from index.reference_index import NewReference, Query, ReferenceIndex
+from index.reference_index import NewReference, ReferenceIndex
+from index.searching import Query
 from index.segments import map_segment
 from tests.benchmarks.results import Options, Result, Table, progress, share
 
