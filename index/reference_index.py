@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import descriptors as registry
+from index import sketches as sketching
 from index.calibration import Null, calibrate
 from index.catalog import FILE_NAME as CATALOG_FILE
 from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord
@@ -53,9 +54,10 @@ from index.requests import (
 from index.requests import requests as requests_of
 from index.searching import Searchable
 from index.segments import Rows, ids_path, map_segment, write_segment
+from index.sketches import Measured, Sketches, SketchRecord
 from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
 from index.thumbnails import Thumbnails
-from index.vectors import BitStore, LocalStore, UnitStore, open_store
+from index.vectors import BitStore, LocalStore, Sketched, UnitStore, open_store
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -130,14 +132,15 @@ class IndexInfo:
     squares: bool = False
     open_requests: int = 0
     imported: tuple[ImportedFrom, ...] = ()
+    sketches: dict[str, SketchRecord] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        values = {
-            name: getattr(self, name) for name in self.__slots__ if name not in ("descriptors", "imported")
-        }
-        described = [spec.to_dict() for spec in self.descriptors]
-        return {**values, "descriptors": described, "imported": [each.to_dict() for each in self.imported]}
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        values["descriptors"] = [spec.to_dict() for spec in self.descriptors]
+        values["imported"] = [each.to_dict() for each in self.imported]
+        values["sketches"] = {name: each.to_dict() for name, each in self.sketches.items()}
+        return values
 
 
 class ReferenceIndex(Searchable):
@@ -428,6 +431,11 @@ class ReferenceIndex(Searchable):
                 # On Windows a reader may still have it open: the next writer sweeps again.
                 with contextlib.suppress(PermissionError):
                     entry.unlink()
+        kept = {path for each in self.sketches().values() for path in sketching.paths(self._ann, each.file)}
+        for entry in self._ann.glob("*"):
+            if entry not in kept:
+                with contextlib.suppress(PermissionError):
+                    entry.unlink()
 
     def remove(
         self,
@@ -537,10 +545,62 @@ class ReferenceIndex(Searchable):
         with _write_errors(self.path):
             for spec in self.specs:
                 erased += self._merge(spec, only_live=True)
+            self._purge_sketches()
             self._thumbnails.keep_only(self._catalog.digests())
             self._sweep()
             self._catalog.vacuum()
         return erased
+
+    def _purge_sketches(self) -> None:
+        """Write sketches anew without gone references; those that cannot be read are dropped."""
+        for name, found in self.sketches().items():
+            stored = self._load_sketches(name, found)
+            if stored is None:
+                self.drop_sketches(name)
+                continue
+            live = np.asarray(self.reference_ids(), np.int64)
+            at = np.minimum(np.searchsorted(live, stored.ids), max(len(live) - 1, 0))
+            gone = live[at] != stored.ids if len(live) else np.ones(len(stored.ids), np.bool_)
+            if gone.any():
+                self.put_sketches(
+                    name, stored.without(gone), found.ranked, found.measured, last_id=found.last_id
+                )
+
+    def put_sketches(
+        self, name: str, made: Sketches, ranked: int, measured: Measured, *, last_id: int
+    ) -> SketchRecord:
+        """Keep sketches of a descriptor (`index.approximate`), instead of those there were.
+
+        Args:
+            name: Of the descriptor.
+            made: The sketches.
+            ranked: Rows to rank exactly for each row asked for.
+            measured: How they do.
+            last_id: Highest reference that they cover.
+        """
+        self._must_write()
+        known = self.sketches()
+        number = 1 + max((int(each.file.rsplit("-", 1)[1]) for each in known.values()), default=0)
+        stem = f"{_slug(name)}-{number:06d}"
+        with _write_errors(self.path):
+            self._ann.mkdir(exist_ok=True)
+            sketching.save(made, self._ann, stem)
+            _sync_folder(self._ann)
+            digest = file_digest(*sketching.paths(self._ann, stem))
+            record = SketchRecord(stem, digest, last_id, len(made.ids), ranked, measured, made.nbytes)
+            self._keep_sketches({**known, name: record})
+        return record
+
+    def drop_sketches(self, name: str) -> None:
+        """Search a descriptor exactly from now on."""
+        self._must_write()
+        with _write_errors(self.path):
+            self._keep_sketches({other: each for other, each in self.sketches().items() if other != name})
+
+    def _keep_sketches(self, records: dict[str, SketchRecord]) -> None:
+        with self._catalog.transaction():
+            self._catalog.set_fact("sketches", {name: each.to_dict() for name, each in records.items()})
+        self._sweep()
 
     def merge_small_segments(self) -> None:
         """Merge segments where a long build left many; called at the end of one."""
@@ -653,6 +713,41 @@ class ReferenceIndex(Searchable):
     def __len__(self) -> int:
         return self._catalog.counts()[0]
 
+    @property
+    def _ann(self) -> Path:
+        return self.path / "ann"
+
+    def sketches(self) -> dict[str, SketchRecord]:
+        """Return the sketches there are, by descriptor; a reader searches with them."""
+        return {
+            name: SketchRecord.from_dict(each)
+            for name, each in (self._catalog.fact("sketches") or {}).items()
+        }
+
+    def _load_sketches(self, name: str, found: SketchRecord) -> Sketches | None:
+        """Map sketches; None where they cannot be read: they are a cache, and the exact search needs none."""
+        try:
+            return sketching.load(self._ann, found.file, width=self.spec(name).width)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def _sketched(self, name: str) -> Sketched | None:
+        # A writer calibrates and looks for duplicates: it searches exactly.
+        found = self.sketches().get(name) if self._lock is None else None
+        stored = self._load_sketches(name, found) if found is not None else None
+        if found is None or stored is None:
+            return None
+        return Sketched(stored, last_id=found.last_id, ranked=found.ranked)
+
+    def rows(self, name: str) -> Rows:
+        """Return the rows of a descriptor where they lie.
+
+        Raises:
+            DescriptorError: The index lacks this descriptor.
+            IndexCorruptError: A segment cannot be read.
+        """
+        return self._rows(self.spec(name))
+
     def _pin(self) -> None:
         """Map the segments of this reader's generation: a writer that merges them may unlink them after."""
         for _ in range(8):
@@ -702,7 +797,7 @@ class ReferenceIndex(Searchable):
         with self._guard:
             if name not in self._stores:
                 spec = self.spec(name)
-                self._stores[name] = open_store(spec.kind, self._rows(spec))
+                self._stores[name] = open_store(spec.kind, self._rows(spec), self._sketched(name))
             return self._stores[name]
 
     def reference(self, reference_id: int) -> tuple[ReferenceRecord, tuple[OccurrenceRecord, ...]] | None:
@@ -764,6 +859,7 @@ class ReferenceIndex(Searchable):
             squares=self.has_squares,
             open_requests=len(self.requests(state=OPEN)),
             imported=self.imported(),
+            sketches=self.sketches(),
         )
 
     def check(self) -> list[str]:
@@ -799,6 +895,16 @@ class ReferenceIndex(Searchable):
             if spec.kind is Kind.UNIT and len(missing):
                 problems.append(
                     f"{len(missing)} references have no {spec.name} row, the first is {missing[0]}"
+                )
+        for name, each in self.sketches().items():
+            try:
+                intact = file_digest(*sketching.paths(self._ann, each.file)) == each.sha256
+            except OSError:
+                intact = False
+            if not intact or self._load_sketches(name, each) is None:
+                problems.append(
+                    f"sketches of {name} are not what was committed: matches may be missed. Make them anew: "
+                    f"detector index optimize --index {self.path}"
                 )
         if self.keeps_thumbnails:
             try:

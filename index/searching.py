@@ -174,13 +174,16 @@ class Searchable(ABC):
                     votes[cast.reference_id] = cast
                 continue
             best: dict[int, tuple[float, bool]] = {}
-            for is_mirrored, rows in enumerate(query.rows[spec.name]):
-                if not len(rows):
-                    continue
-                values, ids = store.search(rows, PER_DESCRIPTOR * (2 if self.has_squares else 1))
-                for value, number in zip(values.ravel().tolist(), ids.ravel().tolist(), strict=True):
+            whole, mirror = query.rows[spec.name]
+            if not len(whole) + len(mirror):
+                continue
+            # Both states in one pass over the rows, which are read from memory once.
+            reach = PER_DESCRIPTOR * (2 if self.has_squares else 1)
+            found_rows = store.search(np.concatenate([whole, mirror]), reach)
+            for place, (values, ids) in enumerate(zip(*found_rows, strict=True)):
+                for value, number in zip(values.tolist(), ids.tolist(), strict=True):
                     if number >= 0 and value > best.get(number, (-np.inf, False))[0]:
-                        best[number] = (value, bool(is_mirrored))
+                        best[number] = (value, place >= len(whole))
             order = sorted(best, key=lambda n: (-best[n][0], n))
             for place, number in enumerate(order[:PER_DESCRIPTOR], start=1):
                 value, state = best[number]

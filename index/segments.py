@@ -143,6 +143,30 @@ class Rows:
             found.append(part.rows[places[self.counts(part, places)]])
         return np.concatenate(found) if found else np.zeros((0, self.width), self.dtype)
 
+    def rows_of_all(self, ids: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the rows of some references, (N, width), and to which of them each belongs, int64, (N,).
+
+        Args:
+            ids: int64, ascending, each once; unknown and gone ones have no rows.
+        """
+        found, owners = [np.zeros((0, self.width), self.dtype)], [np.zeros(0, np.int64)]
+        for part in self.parts:
+            low, high = (np.searchsorted(part.ids, ids, side=side) for side in ("left", "right"))
+            counts = high - low
+            places = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
+            places = places[self.counts(part, places)]
+            found.append(part.rows[places])
+            owners.append(part.ids[places])
+        return np.concatenate(found), np.concatenate(owners)
+
+    def after(self, reference_id: int) -> Rows:
+        """Return the same rows without those of references up to one."""
+        starts = [int(np.searchsorted(part.ids, reference_id, side="right")) for part in self.parts]
+        segments = [
+            (p.rows[n:], p.ids[n:]) for p, n in zip(self.parts, starts, strict=True) if n < len(p.ids)
+        ]
+        return Rows(segments, width=self.width, dtype=self.dtype, live=self._live, whole=self.whole)
+
     def ids_at(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the references of rows by their numbers among all rows: int64, of the shape of `numbers`."""
         ids = np.empty(numbers.shape, np.int64)

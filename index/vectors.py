@@ -1,7 +1,8 @@
-"""Stores of rows and their nearest-neighbour search; the only importer of faiss. Higher is more alike.
+"""Stores of rows and their nearest-neighbour search. Higher is more alike.
 
-Exact now. The seam for larger galleries is `open_store`: callers see `search`, and not the type behind it. Rows are
-searched where they lie: faiss gets views of the mapped segment files, and the system keeps in memory what it can.
+Exact, or for unit rows with the help of sketches (`index.sketches`): callers see `search`, and not the type behind it.
+Rows are searched where they lie: faiss gets views of the mapped segment files, and the system keeps in memory what it
+can. Longer than 400 lines because it is the only importer of faiss.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from index import keypoints
 from index.descriptors import Kind
 from index.segments import Part, Rows
+from index.sketches import Sketches
 
 PROBED_LISTS = 4
 """Inverted lists visited per feature; 8 found no more parts in 380 works and took 1.4 times as long."""
@@ -145,24 +147,47 @@ class BitStore:
                     yield owner, int(others[at]), int(away[at])
 
 
+class Sketched:
+    """Sketches ready to be searched, where they are."""
+
+    def __init__(self, sketches: Sketches, *, last_id: int, ranked: int) -> None:
+        """Take sketches of the references up to `last_id`; propose `ranked` rows for each row asked for."""
+        self.last_id = last_id
+        self.ranked = ranked
+        self._sketches = sketches
+        self._index = _flat(sketches.bits)
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Return the references of the rows with the nearest sketches, `ranked` or 4 k of them: int64, (Q, K)."""
+        reach = min(max(self.ranked, 4 * k), len(self._sketches.ids))
+        _, places = self._index.search(self._sketches.of(queries), reach)
+        found: NDArray[np.int64] = self._sketches.ids[places]
+        return found
+
+
 class UnitStore:
-    """Rows of unit length under cosine, kept as float16. Similarity is the cosine, in [-1, 1]."""
+    """Rows of unit length under cosine, kept as float16. Similarity is the cosine, in [-1, 1].
+
+    With sketches, `search` may miss a reference; the similarities of what it finds are exact.
+    """
 
     def __init__(self, rows: NDArray[Any], owners: NDArray[np.int64]) -> None:
         """Copy rows, float16 or float32, (N, width), unit length, and their references' ids, int64, (N,)."""
         self._take(Rows.of(rows.astype(np.float16), owners))
 
     @classmethod
-    def over(cls, rows: Rows) -> UnitStore:
+    def over(cls, rows: Rows, sketched: Sketched | None = None) -> UnitStore:
         """Return a store over rows, float16, unit length, where they are."""
         store = cls.__new__(cls)
-        store._take(rows)
+        store._take(rows, sketched)
         return store
 
-    def _take(self, rows: Rows) -> None:
+    def _take(self, rows: Rows, sketched: Sketched | None = None) -> None:
         self._rows = rows
         self._count = len(rows)
-        self._indexes = [(part, _half_floats(part.rows)) for part in rows.parts if len(part.ids)]
+        self._sketched = sketched
+        self._exactly = rows if sketched is None else rows.after(sketched.last_id)
+        self._indexes = [(part, _half_floats(part.rows)) for part in self._exactly.parts if len(part.ids)]
 
     def __len__(self) -> int:
         return self._count
@@ -172,10 +197,24 @@ class UnitStore:
         asked = np.ascontiguousarray(queries, np.float32)
         # faiss leaves open which of equal rows come first.
         found = [
-            _search_part(self._rows, part, index.search, asked, k, ties_in_order=False)
+            _search_part(self._exactly, part, index.search, asked, k, ties_in_order=False)
             for part, index in self._indexes
         ]
+        if self._sketched is not None:
+            found.insert(0, self._ranked(self._sketched, asked, k))
         return _merged(found, len(queries), k)
+
+    def _ranked(self, sketched: Sketched, queries: NDArray[np.float32], k: int) -> Found:
+        values, ids = _nothing(len(queries), k)
+        for number, proposed in enumerate(sketched.nearest(queries, k)):
+            rows, owners = self._rows.rows_of_all(np.unique(proposed))
+            if len(owners):
+                # By the same sums as the exact search, so that both give the same similarities.
+                near, places = _half_floats(rows).search(queries[number : number + 1], len(owners))
+                best = _best(near, owners[places], k)
+                width = best[0].shape[1]
+                values[number, :width], ids[number, :width] = best[0][0], best[1][0]
+        return values, ids
 
     def rows_of(self, reference_id: int) -> NDArray[np.float32]:
         """Return the rows of a reference, float32, rounded to float16, (N, width); none for an unknown id."""
@@ -183,7 +222,7 @@ class UnitStore:
 
     def wholes(self) -> UnitStore:
         """Return a store of the first row of each reference: that of the whole picture."""
-        return UnitStore.over(self._rows.wholes())
+        return UnitStore.over(self._rows.wholes(), self._sketched)
 
     def pairs_above(self, min_similarity: float, *, most: int = 16) -> Iterator[tuple[int, int, float]]:
         """Yield pairs of references among each row's `most` nearest, block by block: memory stays flat.
@@ -283,20 +322,22 @@ class LocalStore:
         return self._rows.rows_of(reference_id)
 
 
-def open_store(kind: Kind, rows: Rows) -> BitStore | UnitStore | LocalStore:
-    """Make the store for rows of a kind, where they are."""
+def open_store(kind: Kind, rows: Rows, sketched: Sketched | None = None) -> BitStore | UnitStore | LocalStore:
+    """Make the store for rows of a kind, where they are; unit rows may have sketches."""
     if kind is Kind.BITS:
         return BitStore.over(rows)
     if kind is Kind.UNIT:
-        return UnitStore.over(rows)
+        return UnitStore.over(rows, sketched)
     return LocalStore.over(rows)
 
 
-def use_threads(count: int) -> None:
-    """Let searches called from this thread use at most `count` threads of their own."""
+def use_threads(count: int) -> int:
+    """Let searches called from this thread use at most `count` threads of their own; return how many it was before."""
     import faiss
 
+    before = int(faiss.omp_get_max_threads())
     faiss.omp_set_num_threads(count)
+    return before
 
 
 def _flat(rows: NDArray[np.uint8]) -> Any:

@@ -29,9 +29,9 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
-        embeddings errors folders hub images importing items keypoints lists migrations milvus neural perceptual
-        reference_index regions requests searching segments shards sources tables thumbnails torchscript tracing
-        vectors workers
+        embeddings errors folders hub images importing items keypoints lists migrations milvus neural optimizing
+        perceptual reference_index regions requests searching segments shards sketches sources tables thumbnails
+        torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
@@ -55,7 +55,8 @@ LAYOUT = {
         terminal wording
         """,
     "detector/commands": """
-        __init__ artist auditing building calibrating checking console duplicates importing indexing options progress
+        __init__ artist auditing building calibrating checking console duplicates importing indexing
+        optimizing options progress
         requests scanning serving training
         """,
     "detector/training": """

@@ -116,7 +116,7 @@ def digest_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "command",
     ["", "scan", "check", "report", "demo", "version", "index", *(f"index {name}" for name in
-     ("build", "add", "remove", "info", "check", "compact"))],
+     ("build", "add", "remove", "info", "check", "compact", "optimize"))],
 )  # fmt: skip
 def test_every_command_explains_itself_with_examples(command: str, run: Run) -> None:
     shown = run(*command.split(), "--help")
