@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ FILE_NAME = "catalog.sqlite"
 WRITER_CACHE_KB = 65_536
 """Digests come in no order, so that a commit touches pages all over their index: with SQLite's 2 MB, 330,000 references
 in commits of 16,384 took 1.9 times as long."""
+
+LOG_PAGES = 8_192
+"""Pages of 4 KB in the write-ahead log before they go into the file: the same page of digests, changed by many
+commits, is then written there once."""
+
+_ASKED = 500
+"""Values in one question; SQLite before 3.32 takes up to 999."""
+
+_to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 TIMEOUT_S = 30.0
 """How long another connection's lock is waited for."""
@@ -108,7 +118,6 @@ class Catalog:
         try:
             self._connection = self._connect()
             try:
-                self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
                 self._prepare()
             except BaseException:
                 self._connection.close()
@@ -152,6 +161,7 @@ class Catalog:
             run("PRAGMA secure_delete = ON")
             run("PRAGMA foreign_keys = ON")
             run(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
+            run(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             migrate(self._connection)
         else:
             if found == 0:
@@ -307,48 +317,92 @@ class Catalog:
         )
         return bool(self._number(query, (path, size, mtime_ns, but_rejected_as)))
 
-    def add_reference(
-        self, sha256: str, width: int, height: int, trim: tuple[float, float, float, float]
-    ) -> int:
-        """Insert a reference and return its id; call inside `transaction`."""
-        text = "" if trim == (0.0, 0.0, 1.0, 1.0) else json.dumps(trim)
-        with self._lock:
-            cursor = self._connection.execute(
-                "INSERT INTO reference (sha256, width, height, trim) VALUES (?, ?, ?, ?)",
-                (sha256, width, height, text),
+    def known_among(
+        self, paths: Sequence[str], size: int, mtime_ns: int, *, but_rejected_as: str = ""
+    ) -> set[str]:
+        """Return those of some paths that `is_known` says yes to, all with this size and time of change."""
+        if size < 0 or mtime_ns == 0:
+            return set()
+        known: set[str] = set()
+        for some in _portions(paths):
+            places = ",".join("?" * len(some))
+            query = f"SELECT path FROM occurrence WHERE path IN ({places}) AND size = ? AND mtime_ns = ?"
+            known.update(str(row[0]) for row in self._rows(query, (*some, size, mtime_ns)))
+            query = (
+                f"SELECT path FROM rejected WHERE path IN ({places}) AND size = ? AND mtime_ns = ? "
+                "AND reason <> ?"
             )
-            return int(cursor.lastrowid or 0)
+            known.update(str(row[0]) for row in self._rows(query, (*some, size, mtime_ns, but_rejected_as)))
+        return known
 
-    def put_occurrence(self, reference_id: int, occurrence: OccurrenceRecord) -> int | None:
-        """Insert or replace the occurrence at a path; call inside `transaction`.
+    def ids_of(self, digests: Iterable[str]) -> dict[str, int]:
+        """Return the ids of those references that are there, by digest."""
+        found = self._matching("SELECT sha256, id FROM reference WHERE sha256 IN", digests)
+        return {str(sha256): int(number) for sha256, number in found}
+
+    def _matching(self, query: str, values: Iterable[Any]) -> Iterator[Any]:
+        """Yield what a query that ends in ``IN`` finds, so many values a question as every SQLite takes."""
+        for some in _portions(values):
+            yield from self._rows(f"{query} ({','.join('?' * len(some))})", some)
+
+    def _many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
+        with self._lock:
+            try:
+                self._connection.executemany(statement, values)
+            except sqlite3.DatabaseError as error:
+                raise self._translated(error) from error
+
+    def add_references(
+        self, references: Sequence[tuple[str, int, int, tuple[float, float, float, float]]]
+    ) -> range:
+        """Insert references that are not there yet; call inside `transaction`.
+
+        Args:
+            references: Digest, width, height and trim of each.
 
         Returns:
-            The id of the reference that this path belonged to before, where that is another one.
+            Their ids, in the same order, above all that were ever given.
         """
-        rows = self._rows("SELECT reference_id FROM occurrence WHERE path = ?", (occurrence.path,))
-        before = int(rows[0][0]) if rows else None
-        named = occurrence.credits
-        values = (
-            reference_id,
-            occurrence.path,
-            occurrence.size,
-            occurrence.mtime_ns,
-            named.artist,
-            named.title,
-            named.licence,
-            named.source,
-            named.caption,
-            json.dumps(named.extra, ensure_ascii=False, sort_keys=True),
+        given = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'reference'")
+        first = int(given[0][0]) + 1 if given else 1
+        ids = range(first, first + len(references))
+        self._many(
+            "INSERT INTO reference (id, sha256, width, height, trim) VALUES (?, ?, ?, ?, ?)",
+            (
+                (number, sha256, width, height, "" if trim == (0.0, 0.0, 1.0, 1.0) else json.dumps(trim))
+                for number, (sha256, width, height, trim) in zip(ids, references, strict=True)
+            ),
         )
-        self._rows("DELETE FROM rejected WHERE path = ?", (occurrence.path,))
-        if before is not None:
-            self._rows("DELETE FROM occurrence WHERE path = ?", (occurrence.path,))
-        self._rows(
+        return ids
+
+    def put_occurrences(self, placed: Iterable[tuple[int, OccurrenceRecord]]) -> list[int]:
+        """Insert or replace occurrences, each under its path; call inside `transaction`.
+
+        Args:
+            placed: Ids of references and what is to be theirs; of one path given twice the last counts.
+
+        Returns:
+            The ids of references that a path belonged to before, where that was another one.
+        """
+        last: dict[str, tuple[int, OccurrenceRecord]] = {}
+        bereft: list[int] = []
+        for number, occurrence in placed:
+            earlier = last.pop(occurrence.path, None)  # so that the last one also comes last
+            if earlier is not None:
+                bereft.append(earlier[0])
+            last[occurrence.path] = number, occurrence
+        query = "SELECT path, reference_id FROM occurrence WHERE path IN"
+        before = {str(path): int(number) for path, number in self._matching(query, last)}
+        bereft += (number for path, number in before.items() if number != last[path][0])
+        if self._number("SELECT EXISTS (SELECT 1 FROM rejected)"):
+            self._many("DELETE FROM rejected WHERE path = ?", ((path,) for path in last))
+        self._many("DELETE FROM occurrence WHERE path = ?", ((path,) for path in before))
+        self._many(
             "INSERT INTO occurrence (reference_id, path, size, mtime_ns, artist, title, licence, source, "
             "caption, extra) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
+            (_occurrence_values(number, occurrence) for number, occurrence in last.values()),
         )
-        return before if before != reference_id else None
+        return bereft
 
     def put_rejected(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
         """Record a file that could not become a reference; call inside `transaction`."""
@@ -375,16 +429,28 @@ class Catalog:
         conditions, values = ["1"], []
         if path is not None:
             trunk = path.rstrip("/")
-            conditions.append("(path = ? OR substr(path, 1, ?) = ? OR substr(path, 1, ?) = ?)")
-            values += [trunk, len(trunk) + 1, trunk + "/", len(trunk) + 2, trunk + "::"]
+            # "0" comes after "/" and ";" after ":". Ranges, unlike beginnings, are looked up in the index of paths.
+            conditions.append("(path = ? OR (path >= ? AND path < ?) OR (path >= ? AND path < ?))")
+            values += [trunk, trunk + "/", trunk + "0", trunk + "::", trunk + ":;"]
         if artist is not None:
-            conditions.append("casefold(artist) = ?")
-            values.append(artist.casefold())
+            names = [name for name in self._artists() if name.casefold() == artist.casefold()]
+            conditions.append("artist IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(names))
         if source_contains is not None:
             conditions.append("instr(source, ?) > 0")
             values.append(source_contains)
         query = f"SELECT path, reference_id FROM occurrence WHERE {' AND '.join(conditions)} ORDER BY path"
         return [(str(row[0]), int(row[1])) for row in self._rows(query, values)]
+
+    def _artists(self) -> Iterator[str]:
+        """Yield every artist once, from one to the next in their index: as many steps as there are artists."""
+        query = "SELECT artist FROM occurrence WHERE artist > ? ORDER BY artist LIMIT 1"
+        name = ""
+        if self._rows("SELECT 1 FROM occurrence WHERE artist = '' LIMIT 1"):
+            yield name
+        while found := self._rows(query, (name,)):
+            name = str(found[0][0])
+            yield name
 
     def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:
         """Yield (reference id, artist, extra columns) of the occurrences that have any, each triple once."""
@@ -474,6 +540,21 @@ class Catalog:
             return frozenset()
         return frozenset(str(row[0]) for row in self._rows("SELECT key FROM forgotten"))
 
+    def forgotten_among(self, digests: Iterable[str], key_of: Callable[[str], str]) -> dict[str, str]:
+        """Return the keys of those of some pictures that are not to be taken in again, by digest.
+
+        Args:
+            digests: Of the pictures.
+            key_of: Gives the key of a digest; not asked where nothing was ever erased.
+        """
+        if self._schema < REQUESTS_SINCE or not self._number("SELECT EXISTS (SELECT 1 FROM forgotten)"):
+            return {}
+        keys = {digest: key_of(digest) for digest in digests}
+        found = {
+            str(row[0]) for row in self._matching("SELECT key FROM forgotten WHERE key IN", keys.values())
+        }
+        return {digest: key for digest, key in keys.items() if key in found}
+
     def remember_forgotten(self, keys: Mapping[str, str], made: str) -> None:
         """Keep keys of erased pictures, and put them in place of digests in requests; call inside `transaction`.
 
@@ -533,3 +614,25 @@ class Catalog:
         self._rows("PRAGMA busy_timeout = 0")
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
         self._rows(f"PRAGMA busy_timeout = {int(TIMEOUT_S * 1000)}")
+
+
+def _portions(values: Iterable[Any]) -> Iterator[list[Any]]:
+    left = iter(values)
+    while some := list(islice(left, _ASKED)):
+        yield some
+
+
+def _occurrence_values(reference_id: int, occurrence: OccurrenceRecord) -> tuple[Any, ...]:
+    named = occurrence.credits
+    return (
+        reference_id,
+        occurrence.path,
+        occurrence.size,
+        occurrence.mtime_ns,
+        named.artist,
+        named.title,
+        named.licence,
+        named.source,
+        named.caption,
+        _to_json(named.extra) if named.extra else "{}",
+    )

@@ -161,6 +161,7 @@ def import_embeddings(
         run = _Run(index, spec, chosen, sum(pair.embeddings.rows for pair in pairs), on_progress)
         for pair in pairs:
             run.take(pair)
+        index.merge_small_segments()
         if run.added or not index.calibration():
             index.calibrate()
         return ImportReport(
@@ -278,21 +279,21 @@ class _Run:
 
     def _commit(self, pair: Pair, start: int, block: Sequence[Row | Rejected], mtime_ns: int) -> None:
         size = pair.embeddings.width * pair.embeddings.dtype.itemsize
-        fresh: list[tuple[int, Row]] = []
+        named: list[tuple[int, Row, str]] = []
         for place, row in enumerate(block):
             if isinstance(row, Rejected):
                 self._reject(row)
-                continue
-            locator = pair.table.row_locator(row.number)
-            if self._index.is_known(locator, size, mtime_ns, take_back=self._options.take_back):
-                self.unchanged += 1
             else:
-                fresh.append((place, row))
+                named.append((place, row, pair.table.row_locator(row.number)))
+        known = self._index.known_among(
+            [locator for *_, locator in named], size, mtime_ns, take_back=self._options.take_back
+        )
+        fresh = [each for each in named if each[2] not in known]
+        self.unchanged += len(named) - len(fresh)
         batch: list[NewReference] = []
         if fresh:
             unit, usable = unit_rows(pair.embeddings.read(start, len(block)))
-            for place, row in fresh:
-                locator = pair.table.row_locator(row.number)
+            for place, row, locator in fresh:
                 credits = self._reader.read(row.values, pair.table.blobs)
                 digest = identity(row.values, credits, unit[place])
                 if not usable[place]:

@@ -26,7 +26,7 @@ from index import descriptors as registry
 from index import sketches as sketching
 from index.calibration import Null, calibrate
 from index.catalog import FILE_NAME as CATALOG_FILE
-from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord
+from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord, SegmentRecord
 from index.descriptors import Descriptor, DescriptorSpec, Kind
 from index.errors import (
     DescriptorError,
@@ -318,6 +318,13 @@ class ReferenceIndex(Searchable):
         passed_over = REMOVED_ON_REQUEST if take_back else ""
         return self._catalog.is_known(path, size, mtime_ns, but_rejected_as=passed_over)
 
+    def known_among(
+        self, paths: Sequence[str], size: int, mtime_ns: int, *, take_back: bool = False
+    ) -> set[str]:
+        """Return those of some paths that `is_known` says yes to, all with this size and time of change."""
+        passed_over = REMOVED_ON_REQUEST if take_back else ""
+        return self._catalog.known_among(paths, size, mtime_ns, but_rejected_as=passed_over)
+
     def forgotten(self) -> frozenset[str]:
         """Return the keys (`index.requests.forgotten_key`) of pictures that are not to be taken in again."""
         return self._catalog.forgotten()
@@ -351,36 +358,35 @@ class ReferenceIndex(Searchable):
         self._must_write()
         if not batch and not self._rejected_buffer:
             return 0
-        forgotten = self._catalog.forgotten()
-        keys = {new.sha256: forgotten_key(new.sha256) for new in batch} if forgotten else {}
-        if not take_back:
+        forgotten = self._catalog.forgotten_among({new.sha256: None for new in batch}, forgotten_key)
+        if forgotten and not take_back:
             for new in batch:
-                if keys.get(new.sha256) in forgotten:
+                if new.sha256 in forgotten:
                     raise UsageError(
                         f"{new.occurrence.path}: was removed on request. To admit it again, give take_back=True"
                     )
         thumbnails = [(new.sha256, new.thumbnail) for new in batch if new.thumbnail is not None]
-        fresh: list[tuple[int, dict[str, NDArray[Any]]]] = []
-        bereft: list[int] = []
         with _write_errors(self.path):
             if thumbnails:
                 self._thumbnails.put(thumbnails)
             with self._catalog.transaction():
-                for new in batch:
-                    number = self._catalog.id_of(new.sha256)
-                    if number is None:
-                        if new.rows is None:
-                            raise IndexCorruptError(self.path, f"{new.sha256} came without its rows")
-                        number = self._catalog.add_reference(new.sha256, new.width, new.height, new.trim)
-                        fresh.append((number, new.rows))
-                    before = self._catalog.put_occurrence(number, new.occurrence)
-                    if before is not None:
-                        bereft.append(before)
+                ids = self._catalog.ids_of({new.sha256: None for new in batch})
+                firsts = {new.sha256: new for new in reversed(batch) if new.sha256 not in ids}
+                fresh = [new for new in batch if firsts.get(new.sha256) is new]
+                for new in fresh:
+                    if new.rows is None:
+                        raise IndexCorruptError(self.path, f"{new.sha256} came without its rows")
+                given = self._catalog.add_references(
+                    [(new.sha256, new.width, new.height, new.trim) for new in fresh]
+                )
+                ids.update((new.sha256, number) for new, number in zip(fresh, given, strict=True))
+                bereft = self._catalog.put_occurrences((ids[new.sha256], new.occurrence) for new in batch)
                 for rejected, size, mtime_ns in self._rejected_buffer:
                     self._catalog.put_rejected(rejected, size=size, mtime_ns=mtime_ns)
-                self._catalog.take_back(key for key in keys.values() if key in forgotten)
+                self._catalog.take_back(forgotten.values())
                 for spec in self.specs:
-                    self._append(spec, [(number, rows[spec.name]) for number, rows in fresh])
+                    described = [new.rows[spec.name] for new in fresh if new.rows is not None]
+                    self._append(spec, list(zip(given, described, strict=True)))
                 self._catalog.drop_orphans(bereft)
         self._rejected_buffer.clear()
         self._forget_caches()
@@ -544,7 +550,7 @@ class ReferenceIndex(Searchable):
         erased = 0
         with _write_errors(self.path):
             for spec in self.specs:
-                erased += self._merge(spec, only_live=True)
+                erased += self._merge(spec, self._catalog.segments(spec.name), only_live=True)
             self._purge_sketches()
             self._thumbnails.keep_only(self._catalog.digests())
             self._sweep()
@@ -569,7 +575,7 @@ class ReferenceIndex(Searchable):
     def put_sketches(
         self, name: str, made: Sketches, ranked: int, measured: Measured, *, last_id: int
     ) -> SketchRecord:
-        """Keep sketches of a descriptor (`index.approximate`), instead of those there were.
+        """Keep sketches of a descriptor (`index.sketches`), instead of those there were.
 
         Args:
             name: Of the descriptor.
@@ -603,17 +609,24 @@ class ReferenceIndex(Searchable):
         self._sweep()
 
     def merge_small_segments(self) -> None:
-        """Merge segments where a long build left many; called at the end of one."""
+        """Merge the newest segments where many were left; called at the end of a build.
+
+        A large segment is rewritten only with as many rows that came after it: adding few references to a large index
+        costs what they cost, and a row is rewritten at most as often as the index can double.
+        """
         self._must_write()
         with _write_errors(self.path):
             for spec in self.specs:
-                if len(self._catalog.segments(spec.name)) > MERGE_ABOVE:
-                    self._merge(spec, only_live=False)
+                segments = self._catalog.segments(spec.name)
+                if len(segments) > MERGE_ABOVE:
+                    self._merge(spec, segments[-_newest_to_merge([each.rows for each in segments]) :])
             self._sweep()
 
-    def _merge(self, spec: DescriptorSpec, *, only_live: bool) -> int:
-        segments = self._catalog.segments(spec.name)
-        rows = self._rows(spec)
+    def _merge(
+        self, spec: DescriptorSpec, segments: Sequence[SegmentRecord], *, only_live: bool = False
+    ) -> int:
+        """Write the newest segments, or all, as one without rows of gone references; return how many those were."""
+        rows = self._rows(spec, segments)
         live = len(rows)
         dead = rows.total - live
         if len(segments) <= 1 and not (only_live and dead):
@@ -765,10 +778,10 @@ class ReferenceIndex(Searchable):
                 if self._catalog.generation == before:
                     return
 
-    def _rows(self, spec: DescriptorSpec) -> Rows:
+    def _rows(self, spec: DescriptorSpec, records: Sequence[SegmentRecord] | None = None) -> Rows:
         dtype = np.float16 if spec.kind is Kind.UNIT else np.uint8
         segments = []
-        for segment in self._catalog.segments(spec.name):
+        for segment in self._catalog.segments(spec.name) if records is None else records:
             try:
                 pinned = self._pinned.get(segment.file)
                 mapped, ids = pinned or map_segment(self.path / "vectors" / segment.file)
@@ -950,6 +963,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
     return dict(manifest)
+
+
+def _newest_to_merge(rows: Sequence[int]) -> int:
+    """Say how many of the newest segments become one, by the rows of each, oldest first.
+
+    An older one is taken in where it is no larger than all newer ones together, or where too many would be left.
+    Only the newest, since ids ascend from one segment to the next.
+    """
+    count, together = 1, rows[-1]
+    for older in reversed(rows[:-1]):
+        if older > together and len(rows) - count < MERGE_ABOVE:
+            break
+        count, together = count + 1, together + older
+    return count
 
 
 def _difference(path: Path, stored: DescriptorSpec, found: DescriptorSpec) -> str:

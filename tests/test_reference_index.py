@@ -29,7 +29,7 @@ from index.errors import (
 )
 from index.images import read_image
 from index.items import Rejected
-from index.reference_index import MANIFEST, NewReference, ReferenceIndex
+from index.reference_index import MANIFEST, MERGE_ABOVE, NewReference, ReferenceIndex, _newest_to_merge
 
 DESCRIPTORS = ("pdq", "phash", "keypoints")
 
@@ -202,6 +202,76 @@ def test_adding_and_removing_take_as_many_steps_in_a_large_index_as_in_a_small_o
         index.add([NewReference("f" * 64, 1, 1, OccurrenceRecord("7/a.jpg", Credits()), new(3).rows)])
         assert not index.has(f"{7:064x}")
         assert index.check() == []
+
+
+def test_few_additions_do_not_rewrite_a_large_segment_and_rows_stay_in_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+
+    def batch(start: int, count: int) -> list[NewReference]:
+        rows = rng.integers(0, 256, (count, 1, 32), np.uint8)
+        places = [OccurrenceRecord(f"{start + n}.jpg", Credits()) for n in range(count)]
+        return [NewReference(f"{start + n:064x}", 1, 1, places[n], {"pdq": rows[n]}) for n in range(count)]
+
+    with ReferenceIndex.create(tmp_path / "i", descriptors=("pdq",), thumbnails=False) as index:
+        large = batch(0, 1000)
+        index.add(large)
+        files = {each.name: each.stat().st_mtime_ns for each in (tmp_path / "i" / "vectors").iterdir()}
+        small = [new for turn in range(MERGE_ABOVE) for new in batch(1000 + 2 * turn, 2)]
+        for start in range(0, len(small), 2):
+            index.add(small[start : start + 2])
+        index.merge_small_segments()
+        segments = index._catalog.segments("pdq")
+        assert [segment.rows for segment in segments] == [1000, 2 * MERGE_ABOVE]
+        left = {each.name: each.stat().st_mtime_ns for each in (tmp_path / "i" / "vectors").iterdir()}
+        assert files.items() <= left.items()
+        store = index.store("pdq")
+        for number, new in enumerate([*large, *small], start=1):
+            assert new.rows is not None
+            assert np.array_equal(store.rows_of(number), new.rows["pdq"])
+        assert index.check() == []
+
+
+def test_a_row_is_rewritten_at_most_as_often_as_the_index_doubles() -> None:
+    segments: list[int] = []
+    written = 0
+    for _ in range(5000):
+        segments.append(1)
+        if len(segments) > MERGE_ABOVE:
+            newest = _newest_to_merge(segments)
+            segments[-newest:] = [sum(segments[-newest:])]
+            written += segments[-1]
+        assert len(segments) <= MERGE_ABOVE + 1
+    assert sum(segments) == 5000
+    assert written <= 5000 * np.log2(5000)
+
+
+def test_one_batch_with_the_same_path_and_the_same_picture_twice_is_as_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    def new(digest: str, path: str, value: int) -> NewReference:
+        rows = {"pdq": np.full((1, 32), value, np.uint8)}
+        return NewReference(digest * 64, 1, 1, OccurrenceRecord(path, Credits()), rows)
+
+    batch = [
+        new("a", "1.jpg", 1),
+        new("b", "2.jpg", 2),
+        new("a", "3.jpg", 1),
+        new("c", "1.jpg", 3),
+        new("d", "2.jpg", 4),
+    ]
+    states = []
+    for name, portions in (("together", [batch]), ("singly", [[each] for each in batch])):
+        with ReferenceIndex.create(tmp_path / name, descriptors=("pdq",), thumbnails=False) as index:
+            assert sum(index.add(portion) for portion in portions) == 4
+            assert index.check() == []
+            states.append(
+                [
+                    (index.id_of(letter * 64), [place.path for place in found[1]] if found else None)
+                    for letter in "abcd"
+                    for found in [index.reference(index.id_of(letter * 64) or 0)]
+                ]
+            )
+    assert states[0] == states[1]
 
 
 # Removing

@@ -22,6 +22,7 @@ PARTS = (
     "lookup",
     "serving",
     "scale",
+    "throughput",
 )
 
 

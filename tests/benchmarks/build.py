@@ -28,8 +28,8 @@ def run(options: Options) -> Result:
     """Measure."""
     work = options.scratch("build")
     pairs = 2 if options.quick else 7
-    small = _copied(options.data, work / "pictures")
-    large = _enlarged(options.data, work / "large", 6 if options.quick else 40, options.seed)
+    small = copied(options.data, work / "pictures")
+    large = enlarged(options.data, work / "large", 6 if options.quick else 40, options.seed)
     result = Result("build", pictures=small)
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for title, folder, count, least in (
@@ -114,17 +114,17 @@ def _reach(ratios: np.ndarray) -> str:  # type: ignore[type-arg]
     return f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
 
 
-def _copied(source: Path, out: Path) -> int:
-    """Copy the pictures alone: the peer reads every file of a folder."""
+def copied(source: Path, out: Path, most: int | None = None) -> int:
+    """Copy the pictures alone, the first so many or all: the peer reads every file of a folder."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    found = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES]
+    found = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES][:most]
     for path in found:
         shutil.copyfile(path, out / path.name)
     return len(found)
 
 
-def _enlarged(source: Path, out: Path, count: int, seed: int) -> int:
+def enlarged(source: Path, out: Path, count: int, seed: int) -> int:
     """Write camera-sized JPEGs: pictures of the folder enlarged, with grain, at quality 90."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
