@@ -3,7 +3,9 @@
 Actors with a bounded window, not `ray.data`: the index has to be the one that a single process makes, so results are
 taken in the sources' order; and a picture that kills workers has to be found and named, where Ray Data would repeat or
 drop its whole block. An actor reads a file from its own path where it sees the same file as the caller (size and time
-of change); the caller sends the bytes of the others. Longer than 400 lines because both kinds of work share one way to hand it out.
+of change); the caller sends the bytes of the others.
+
+Longer than 400 lines because both kinds of work share one way to hand it out.
 """
 
 from __future__ import annotations
