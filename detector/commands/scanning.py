@@ -1,4 +1,7 @@
-"""`detector scan`, `report` and `demo`: findings over folders, shown, written and judged."""
+"""`detector scan`, `report` and `demo`: findings over folders, shown, written and judged.
+
+Longer than 400 lines because all three share the way in which findings are shown and written.
+"""
 
 from __future__ import annotations
 
