@@ -91,7 +91,7 @@ def test_two_workers_make_the_index_of_one_process(
         sources, tmp_path / "art.index", options=BuildOptions(workers=2), on_progress=steps.append
     )
     assert contents(tmp_path / "art.index") == contents(alone)
-    assert {"truncated", "empty"} <= {each.reason for each in report.rejections}
+    assert {"corrupt", "empty"} <= {each.reason for each in report.rejections}
     assert steps[-1].done == report.occurrences + report.rejected
     assert capfd.readouterr().out == ""
 
