@@ -6,11 +6,12 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,56 @@ from index.sources import iter_folder, locator_of
 from index.vectors import use_threads
 
 ScanProgress = Callable[["Progress"], None]
+
+_mine = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """All that a worker of a scan needs.
+
+    Attributes:
+        detector: With its index open.
+        lists: What lists say of how the pictures were generated.
+        within: The paths that are scanned, for `lists`.
+    """
+
+    detector: Detector
+    lists: GenerationLists
+    within: tuple[Path, ...]
+
+    def check(self, batch: Sequence[Path | Rejected | tuple[str, bytes]]) -> list[ImageReport]:
+        """Check pictures as one batch; one that was read elsewhere comes as its name and its bytes."""
+        readable = [entry for entry in batch if not isinstance(entry, Rejected)]
+        names = [entry[0] if isinstance(entry, tuple) else locator_of(entry) for entry in readable]
+        images = [entry[1] if isinstance(entry, tuple) else entry for entry in readable]
+        checked = iter(self.detector.check_many(images, names=names, lists=self.lists))
+        return [
+            unreadable(entry.locator, entry.reason) if isinstance(entry, Rejected) else next(checked)
+            for entry in batch
+        ]
+
+
+def check_all(batch: Sequence[Path | Rejected | tuple[str, bytes]]) -> list[ImageReport]:
+    """Check pictures, in a worker that `start` made."""
+    checker: Checker = _mine.checker
+    return checker.check(batch)
+
+
+def prepare_here(checker: Checker) -> None:
+    """Make the calling thread a worker of a scan."""
+    _mine.checker = checker
+    use_threads(1)
+    one_thread_here()
+
+
+def start(count: int, checker: Checker) -> Executor:
+    """Start threads for `check_all`."""
+    return ThreadPoolExecutor(count, "scan", prepare_here, (checker,))
+
+
+StartCheckers = Callable[[int, Checker], Executor]
+"""Starts so many workers, to which batches are submitted with `check_all`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +201,12 @@ def scan(
     jsonl: str | Path | None = None,
     options: ScanOptions | None = None,
     on_progress: ScanProgress | None = None,
+    start_workers: StartCheckers = start,
 ) -> ScanReport:
-    """Check folders of pictures against a detector's index; see `Detector.scan`."""
+    """Check folders of pictures against a detector's index; see `Detector.scan`.
+
+    `start_workers` says where they are checked; `detector.distributed` has it done elsewhere.
+    """
     chosen = options or ScanOptions()
     named = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     for path in named:
@@ -165,15 +220,15 @@ def scan(
             "AVIF files"
         )
     _prepare(detector.index)
+    checker = Checker(detector, GenerationLists(named), tuple(named))
     if jsonl is not None:
-        summary = _write(detector, named, Path(jsonl), total, chosen, on_progress)
+        summary = _write(checker, Path(jsonl), total, chosen, on_progress, start_workers)
         return ScanReport(Path(jsonl), summary, index=detector.index)
     folder = tempfile.mkdtemp(prefix="detector-")
     try:
         kept = Path(folder) / "findings.jsonl"
-        report = ScanReport(
-            kept, _write(detector, named, kept, total, chosen, on_progress), index=detector.index
-        )
+        summary = _write(checker, kept, total, chosen, on_progress, start_workers)
+        report = ScanReport(kept, summary, index=detector.index)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -189,21 +244,21 @@ def _prepare(index: ReferenceIndex) -> None:
 
 
 def _write(
-    detector: Detector,
-    named: Sequence[Path],
+    checker: Checker,
     jsonl: Path,
     total: int,
     options: ScanOptions,
     on_progress: ScanProgress | None,
+    start_workers: StartCheckers,
 ) -> ScanSummary:
     """Scan into a file of findings."""
     started = time.monotonic()
     with JsonlWriter(jsonl, resume=options.resume) as writer:
         done, flagged = len(writer.done), 0
-        entries = (entry for path in named for entry in iter_folder(path))
+        entries = (entry for path in checker.within for entry in iter_folder(path))
         waiting = (entry for entry in entries if _name(entry) not in writer.done)
         # Closed at once when interrupted: what is queued is not begun.
-        with closing(_reports(detector, waiting, options, GenerationLists(named))) as reports:
+        with closing(_reports(checker, waiting, options, start_workers)) as reports:
             for report in reports:
                 writer.write(report)
                 done += 1
@@ -223,38 +278,21 @@ def _name(entry: Path | Rejected) -> str:
 
 
 def _reports(
-    detector: Detector, entries: Iterator[Path | Rejected], options: ScanOptions, lists: GenerationLists
+    checker: Checker, entries: Iterator[Path | Rejected], options: ScanOptions, start_workers: StartCheckers
 ) -> Generator[ImageReport, None, None]:
     """Reports in the order of entries, a bounded number of batches in the hands of workers."""
     workers = options.workers or os.cpu_count() or 1
     window: deque[Future[list[ImageReport]]] = deque()
     with ExitStack() as stack:
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="scan", initializer=_one_thread_here)
+        pool = start_workers(workers, checker)
         stack.callback(threads_as_before)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         while batch := list(itertools.islice(entries, options.batch_size)):
-            window.append(pool.submit(_check_batch, detector, batch, lists))
+            window.append(pool.submit(check_all, batch))
             if len(window) > 2 * workers:
                 yield from window.popleft().result()
         while window:
             yield from window.popleft().result()
-
-
-def _one_thread_here() -> None:
-    use_threads(1)
-    one_thread_here()
-
-
-def _check_batch(
-    detector: Detector, batch: list[Path | Rejected], lists: GenerationLists
-) -> list[ImageReport]:
-    readable = [entry for entry in batch if isinstance(entry, Path)]
-    names = [_name(entry) for entry in readable]
-    checked = iter(detector.check_many(readable, names=names, lists=lists))
-    return [
-        unreadable(entry.locator, entry.reason) if isinstance(entry, Rejected) else next(checked)
-        for entry in batch
-    ]
 
 
 def summarise(reports: Iterator[ImageReport], *, seconds: float = 0.0) -> ScanSummary:

@@ -8,7 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,9 @@ SHOWN_REJECTIONS = 1000
 """Rejections kept in a `BuildReport`; all of them are in the catalogue."""
 
 ProgressCallback = Callable[["BuildProgress"], None]
+
+StartWorkers = Callable[[int, Describer], Executor]
+"""Starts so many workers, to which chunks are submitted with `describe_all`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ def build_index(
     descriptors: Sequence[str] | None = None,
     options: BuildOptions | None = None,
     on_progress: ProgressCallback | None = None,
+    start_workers: StartWorkers = start,
 ) -> BuildReport:
     """Index training images, or go on with, or add to, an index that is there.
 
@@ -135,6 +139,7 @@ def build_index(
         descriptors: Their names; None takes the default set for a new index and an old one's own.
         options: How pictures are read.
         on_progress: Called about once a picture, from the calling thread.
+        start_workers: Where pictures are read and described; `detector.distributed` has them do it elsewhere.
 
     Returns:
         What was done. Unreadable files are counted, listed and recorded in the index.
@@ -155,7 +160,7 @@ def build_index(
     started = time.monotonic()
     with _open_or_create(folder, descriptors, chosen) as index:
         run = _Run(index, chosen, _total(opened), on_progress)
-        run.go(items)
+        run.go(items, start_workers)
         index.merge_small_segments()
         if run.added:
             index.calibrate()
@@ -271,10 +276,10 @@ class _Run:
         self._ready: list[Described] = []
         self._committed_at = time.monotonic()
 
-    def go(self, items: Iterator[SourceItem | Rejected]) -> None:
+    def go(self, items: Iterator[SourceItem | Rejected], start_workers: StartWorkers) -> None:
         workers = self._options.workers or os.cpu_count() or 1
         window: deque[Future[list[Described]]] = deque()
-        pool = start(workers, self._describer)
+        pool = start_workers(workers, self._describer)
         with pool:
             try:
                 for chunk in self._chunks(items):

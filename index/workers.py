@@ -188,10 +188,11 @@ def start(count: int, describer: Describer) -> Executor:
         describer.load_hash_libraries()
         context = multiprocessing.get_context("fork")
         return ProcessPoolExecutor(count, context, _prepare_process, (describer,))
-    return ThreadPoolExecutor(count, "describe", _prepare, (describer,))
+    return ThreadPoolExecutor(count, "describe", prepare, (describer,))
 
 
-def _prepare(describer: Describer) -> None:
+def prepare(describer: Describer) -> None:
+    """Make the calling thread a worker: what `describe_all` describes in it, this describer does."""
     _mine.describer = describer
     one_thread_here()
     if any(descriptor.spec.kind is Kind.LOCAL for descriptor in describer.descriptors.values()):
@@ -205,4 +206,4 @@ def _prepare_process(describer: Describer) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _prepare(describer)
+    prepare(describer)

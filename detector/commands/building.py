@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import FAILED, Output, command_line, printable, this_command
-from detector.commands.options import TUNING_PANEL, Debug, Device, Json, Quiet, Workers
+from detector.commands.options import TUNING_PANEL, Debug, Device, Json, Quiet, Ray, Workers
 
 if TYPE_CHECKING:
     from detector.commands.progress import Ticker
@@ -132,6 +132,7 @@ def build(
     batch_size: BatchSize = 256,
     max_pixels: MaxPixels = 178_956_970,
     device: Device = None,
+    ray: Ray = None,
     artist_column: ArtistColumn = None,
     title_column: TitleColumn = None,
     licence_column: LicenceColumn = None,
@@ -162,7 +163,7 @@ def build(
             take_back=take_back,
         )
         names = parse_names(descriptors) if descriptors is not None else None
-        output.json(fill_index(output, sources, out, names, options))
+        output.json(fill_index(output, sources, out, names, options, ray=ray))
         output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
 
 
@@ -180,6 +181,7 @@ def add(
     batch_size: BatchSize = 256,
     max_pixels: MaxPixels = 178_956_970,
     device: Device = None,
+    ray: Ray = None,
     artist_column: ArtistColumn = None,
     title_column: TitleColumn = None,
     licence_column: LicenceColumn = None,
@@ -207,11 +209,17 @@ def add(
             take_back=take_back,
         )
         ReferenceIndex.open(index).close()  # it must be there: `build` would make it
-        output.json(fill_index(output, sources, index, None, options))
+        output.json(fill_index(output, sources, index, None, options, ray=ray))
 
 
 def fill_index(
-    output: Output, sources: Sequence[str], out: Path, names: Sequence[str] | None, options: BuildOptions
+    output: Output,
+    sources: Sequence[str],
+    out: Path,
+    names: Sequence[str] | None,
+    options: BuildOptions,
+    *,
+    ray: str | None = None,
 ) -> dict[str, Any]:
     """Build with progress, and say what was done.
 
@@ -221,6 +229,7 @@ def fill_index(
         out: The index folder.
         names: Descriptors, or None.
         options: How pictures are read.
+        ray: Address of the cluster that reads them; None: this process.
 
     Returns:
         The same as plain JSON values.
@@ -232,7 +241,15 @@ def fill_index(
         f"Interrupted. What was committed is kept. Run the same command again to go on:\n  {this_command()}"
     )
     with output.progress("Indexing") as ticker:
-        report = build_index(sources, out, descriptors=names, options=options, on_progress=telling(ticker))
+        told = telling(ticker)
+        if ray is None:
+            report = build_index(sources, out, descriptors=names, options=options, on_progress=told)
+        else:
+            from detector import distributed
+
+            report = distributed.build_index(
+                sources, out, address=ray, descriptors=names, options=options, on_progress=told
+            )
     with ReferenceIndex.open(out) as opened:
         found = opened.info()
     output.say(*filled_in_words(report, found, done_as="Added", thing="file"))

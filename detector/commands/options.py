@@ -191,6 +191,19 @@ Device = Annotated[
         show_default=False,
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Have the workers of a Ray cluster do the work: auto (the cluster of this machine), HOST:PORT, "
+        "ray://HOST:PORT, or local, which starts one here for as long as it takes. The result is the same. "
+        "--workers then counts its workers; with --device cuda each takes a share of a GPU, otherwise they use "
+        "processor cores.",
+        rich_help_panel=TUNING_PANEL,
+        show_default=False,
+    ),
+]
 Scoring = Annotated[
     Path | None,
     typer.Option(

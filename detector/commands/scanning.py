@@ -1,4 +1,7 @@
-"""`detector scan`, `report` and `demo`: findings over folders, shown, written and judged."""
+"""`detector scan`, `report` and `demo`: findings over folders, shown, written and judged.
+
+Longer than 400 lines because all three share the way in which findings are shown and written.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ from detector.commands.options import (
     Limit,
     PolicyFile,
     Quiet,
+    Ray,
     Scoring,
     Workers,
     level_bound,
@@ -90,6 +94,7 @@ def scan(
     scoring: Scoring = None,
     workers: Workers = 0,
     device: Device = None,
+    ray: Ray = None,
     limit: Limit = 20,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -110,8 +115,11 @@ def scan(
             _refuse_foreign(jsonl)
         allowed = policy_of(allow_licence, policy)
         model = load_model(scoring) if scoring is not None else None
-        with Detector.open(index, policy=allowed, scoring=model, device=device) as detector:
-            report = _scan(output, detector, paths, files, ScanOptions(workers=workers, resume=resume))
+        options = ScanOptions(workers=workers, resume=resume)
+        cluster = None if ray is None else _Cluster(ray, device)
+        own = device if cluster is None else None
+        with Detector.open(index, policy=allowed, scoring=model, device=own) as detector:
+            report = _scan(output, detector, paths, files, options, cluster)
             _deliver(output, report, files, fail_on=bound, limit=limit)
             if not detector.index.can_verify:
                 output.note(UNVERIFIABLE)
@@ -175,6 +183,14 @@ def demo(*, quiet: Quiet = False, as_json: Json = False, debug: Debug = False) -
             scanned = _scan(output, detector, [generated], files, ScanOptions())
             _deliver(output, scanned, files, fail_on=NEVER, limit=20)
         output.note("Your own pictures: detector index build YOUR-ARTWORKS --out my.index")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cluster:
+    """A Ray cluster that scans, and where neural descriptors run there."""
+
+    address: str
+    device: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +273,12 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _scan(
-    output: Output, detector: Detector, paths: list[Path], files: _Files, options: ScanOptions
+    output: Output,
+    detector: Detector,
+    paths: list[Path],
+    files: _Files,
+    options: ScanOptions,
+    cluster: _Cluster | None = None,
 ) -> ScanReport:
     """Scan with progress, and with what to say when interrupted."""
     if files.jsonl is None:
@@ -275,7 +296,20 @@ def _scan(
             note = f"{progress.flagged:,} found" if progress.flagged else ""
             ticker.update(progress.done, progress.total, note)
 
-        return detector.scan(list(dict.fromkeys(paths)), jsonl=files.jsonl, options=options, on_progress=told)
+        wanted = list(dict.fromkeys(paths))
+        if cluster is None:
+            return detector.scan(wanted, jsonl=files.jsonl, options=options, on_progress=told)
+        from detector import distributed
+
+        return distributed.scan(
+            detector,
+            wanted,
+            address=cluster.address,
+            device=cluster.device,
+            jsonl=files.jsonl,
+            options=options,
+            on_progress=told,
+        )
 
 
 class _Tally:

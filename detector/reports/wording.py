@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
     "unsupported_array": "is not an array of pixels that can be read",
     "bad_vector": "has a row without direction (all zeros, or not finite)",
     "took_too_long": "takes too long to decode",
+    "worker_died": "took down the workers that had it in hand, more than once",
     "decoder_died": "cannot be decoded: the program that tried broke off",
     "removed_on_request": "was removed on request and is not taken in again (--take-back would)",
 }
