@@ -29,8 +29,8 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
-        embeddings errors folders hub images importing items keypoints lists migrations milvus neural perceptual
-        reference_index regions requests searching segments shards sources tables thumbnails torchscript tracing
+        embeddings errors folders hub images importing items keypoints lists locations migrations milvus
+        milvus_rows milvus_server neural perceptual reference_index regions requests searching segments shards sources tables thumbnails torchscript tracing
         vectors workers
         """,
     "detector": """
@@ -137,7 +137,8 @@ OWNERS: dict[str, set[str]] = {
     "jinja2": {"detector/server/rendering.py"},
     "markupsafe": {"detector/server/rendering.py"},
     # Other back ends
-    "pymilvus": {"index/milvus.py"},
+    "pymilvus": {"index/milvus_server.py"},
+    "milvus_lite": {"index/milvus_server.py"},
     "ray": {"detector/distributed.py"},
 }
 
