@@ -28,10 +28,10 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 # Every module, by folder. A new one is added here, and to the tree in CONTRIBUTING.md.
 LAYOUT = {
     "index": """
-        __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
-        embeddings errors folders hub images importing items keypoints lists locations migrations milvus
-        milvus_rows milvus_server neural perceptual reference_index regions requests searching segments shards sources tables thumbnails torchscript tracing
-        vectors workers
+        __init__ background build calibration catalog comparing containers credits descriptors duplicates
+        embedded embeddings errors folders hub images importing items keypoints lists locations migrations
+        milvus milvus_rows milvus_server neural perceptual reference_index regions requests searching
+        segments shards sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
