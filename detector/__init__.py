@@ -38,6 +38,8 @@ __all__ = [
     "GuardedPipeline",
     "ImageReport",
     "ImportReport",
+    "IndexConnectionError",
+    "IndexConnectionError",
     "IndexCorruptError",
     "IndexFolderError",
     "IndexLockedError",
@@ -146,6 +148,7 @@ if TYPE_CHECKING:
     from index.errors import (
         DescriptorError,
         DetectorError,
+        IndexConnectionError,
         IndexCorruptError,
         IndexFolderError,
         IndexLockedError,

@@ -183,7 +183,7 @@ class KilledError(BaseException):
     """Stands for a kill: nothing of the writer runs after it."""
 
 
-@pytest.mark.parametrize("after", (1, 2, 4, 5, 6, 8, 10))
+@pytest.mark.parametrize("after", [1, 2, 4, 5, 6, 8, 10])
 def test_a_writer_killed_after_any_write_leaves_an_index_that_is_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
