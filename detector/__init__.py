@@ -39,7 +39,6 @@ __all__ = [
     "ImageReport",
     "ImportReport",
     "IndexConnectionError",
-    "IndexConnectionError",
     "IndexCorruptError",
     "IndexFolderError",
     "IndexLockedError",
