@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,7 @@ import pytest
 pytest.importorskip("pymilvus", reason="needs the milvus extra")
 pytest.importorskip("milvus_lite", reason="needs milvus-lite, which Windows has not")
 
-from detector import build_index, find_duplicates, lookup
-from detector.cli import main
+from detector import build_index, cli, find_duplicates, lookup
 from index.catalog import OccurrenceRecord
 from index.credits import Credits
 from index.errors import DescriptorError, IndexConnectionError, IndexMissingError, UsageError
@@ -177,6 +177,14 @@ def test_other_weights_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch)
         index.specs = tuple(changed)
         with pytest.raises(DescriptorError, match="built with other weights"):
             index.descriptors()
+
+
+def main(words: list[str]) -> int:
+    """Run a command line in this process and return its exit code."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["detector", *words])
+        cli.main()
+    return int(ended.value.code or 0)
 
 
 class KilledError(BaseException):
