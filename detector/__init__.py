@@ -38,6 +38,7 @@ __all__ = [
     "GuardedPipeline",
     "ImageReport",
     "ImportReport",
+    "IndexConnectionError",
     "IndexCorruptError",
     "IndexFolderError",
     "IndexLockedError",
@@ -146,6 +147,7 @@ if TYPE_CHECKING:
     from index.errors import (
         DescriptorError,
         DetectorError,
+        IndexConnectionError,
         IndexCorruptError,
         IndexFolderError,
         IndexLockedError,

@@ -33,8 +33,7 @@ from index.duplicates import (
 from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.keypoints import MAX_QUERY_FEATURES, extract
-from index.reference_index import ReferenceIndex
-from index.searching import Candidate, Query
+from index.searching import Candidate, Query, Searchable
 
 SAME_COSINE = 0.99
 """Cosine from which two references are tied where an index has neural rows alone, and no pixels are at hand. Chosen,
@@ -55,7 +54,7 @@ would otherwise cost half a million comparisons."""
 
 
 def grouped(
-    index: ReferenceIndex,
+    index: Searchable,
     scoring: ScoringModel,
     *,
     parts: bool,
@@ -84,7 +83,7 @@ def grouped(
     return tuple(replace(cluster, id=number) for number, cluster in enumerate(found, start=1))
 
 
-def _repeated_files(index: ReferenceIndex, forest: _Forest) -> list[int]:
+def _repeated_files(index: Searchable, forest: _Forest) -> list[int]:
     """Single pictures whose very file lies at several places."""
     info = index.info()
     if info.references == info.occurrences:
@@ -96,7 +95,7 @@ def _repeated_files(index: ReferenceIndex, forest: _Forest) -> list[int]:
 class _Comparer:
     """Verifies references against references of one index."""
 
-    def __init__(self, index: ReferenceIndex, scoring: ScoringModel) -> None:
+    def __init__(self, index: Searchable, scoring: ScoringModel) -> None:
         self._index = index
         self._scoring = scoring
         self._verifier = Verifier(index)

@@ -29,8 +29,8 @@ from index.build import build_index
 from index.calibration import MIN_P_VALUE
 from index.errors import UnreadableImageError
 from index.images import ImageInput, Picture, read_bytes, read_image
-from index.reference_index import ReferenceIndex
-from index.searching import Candidate, Query
+from index.locations import open_index
+from index.searching import Candidate, Query, Searchable
 
 if TYPE_CHECKING:
     from detector.scan import ScanOptions, ScanProgress, ScanReport
@@ -97,7 +97,7 @@ class Detector:
 
     def __init__(
         self,
-        index: ReferenceIndex,
+        index: Searchable,
         *,
         policy: Policy | None = None,
         scoring: ScoringModel | None = None,
@@ -127,12 +127,12 @@ class Detector:
         scoring: ScoringModel | None = None,
         device: str | None = None,
     ) -> Detector:
-        """Open an index folder for checking.
+        """Open an index for checking: a folder, or a place in Milvus (`index.locations`).
 
         Raises:
             IndexMissingError, IndexVersionError, IndexCorruptError: See `ReferenceIndex.open`.
         """
-        return cls(ReferenceIndex.open(path, device=device), policy=policy, scoring=scoring)
+        return cls(open_index(path, device=device), policy=policy, scoring=scoring)
 
     def close(self) -> None:
         """Close the index."""
@@ -326,7 +326,7 @@ class Detector:
         )
 
 
-def reference_of(index: ReferenceIndex, reference_id: int) -> Reference | None:
+def reference_of(index: Searchable, reference_id: int) -> Reference | None:
     """Return a reference as findings show it, or None where it is gone."""
     found = index.reference(reference_id)
     if found is None:

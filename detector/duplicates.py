@@ -17,7 +17,7 @@ from index.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from detector.scoring import ScoringModel
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 FORMAT_VERSION = 1
 """Version of the JSON form of a `DuplicateReport` and of a `DuplicateCluster`."""
@@ -281,9 +281,9 @@ class DuplicateReport:
             IndexMissingError: The index is no longer at its place.
         """
         from detector.reports.duplicates_page import write_html
-        from index.reference_index import ReferenceIndex
+        from index.locations import open_index
 
-        with ReferenceIndex.open(self.index) as index:
+        with open_index(self.index) as index:
             write_html(self, path, thumbnail=index.thumbnail, title=title, command=command)
 
     def save_drop_list(self, path: str | Path) -> None:
@@ -320,7 +320,7 @@ def read_drop_list(path: str | Path) -> list[str]:
 
 
 def find_duplicates(
-    index: str | Path | ReferenceIndex,
+    index: str | Path | Searchable,
     *,
     parts: bool | None = None,
     keep: Keep | str = Keep.BEST,
@@ -350,19 +350,20 @@ def find_duplicates(
     """
     from detector.clusters import grouped
     from detector.scoring import shipped_model
-    from index.reference_index import ReferenceIndex
+    from index.locations import open_index
+    from index.searching import Searchable
 
     try:
         policy = Keep(keep)
     except ValueError as error:
         raise UsageError(f"keep is {keep!r}: give 'best' or 'first'") from error
     started = time.monotonic()
-    opened = nullcontext(index) if isinstance(index, ReferenceIndex) else ReferenceIndex.open(index)
+    opened = nullcontext(index) if isinstance(index, Searchable) else open_index(index)
     with opened as source:
         able = any(spec.name == "keypoints" for spec in source.specs)
         if parts and not able:
             raise UsageError(
-                f"{source.path}: has no keypoints, which shared parts are found by. Leave out --parts, or "
+                f"{source.name}: has no keypoints, which shared parts are found by. Leave out --parts, or "
                 "build the index anew with --descriptors pdq,phash,keypoints"
             )
         info = source.info()
@@ -371,7 +372,7 @@ def find_duplicates(
             source, scoring or shipped_model(), parts=with_parts, keep=policy, on_progress=on_progress
         )
         return DuplicateReport(
-            index=str(source.path),
+            index=source.name,
             references=info.references,
             occurrences=info.occurrences,
             keep=policy,

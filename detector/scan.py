@@ -24,7 +24,7 @@ from detector.rights import Policy, judge
 from index.errors import SourceError, UsageError
 from index.items import Rejected
 from index.neural import one_thread_here, threads_as_before
-from index.reference_index import ReferenceIndex
+from index.searching import Searchable
 from index.sources import iter_folder, locator_of
 from index.vectors import use_threads
 
@@ -126,7 +126,7 @@ class ScanReport:
         path: Path,
         summary: ScanSummary,
         *,
-        index: ReferenceIndex | None = None,
+        index: Searchable | None = None,
         policy: Policy | None = None,
     ) -> None:
         """Used by `scan` and `read_report`.
@@ -165,7 +165,7 @@ class ScanReport:
             summary=self.summary,
             thumbnail=self._index.thumbnail if self._index is not None else lambda _: None,
             title=title,
-            index_name=str(self._index.path) if self._index is not None else "",
+            index_name=self._index.name if self._index is not None else "",
             command=command,
         )
 
@@ -236,7 +236,7 @@ def scan(
     return report
 
 
-def _prepare(index: ReferenceIndex) -> None:
+def _prepare(index: Searchable) -> None:
     """Load what a scan needs, so that missing weights or a damaged index stop it before a file is touched."""
     index.descriptors()
     for spec in index.specs:
@@ -315,7 +315,7 @@ def summarise(reports: Iterator[ImageReport], *, seconds: float = 0.0) -> ScanSu
 
 
 def read_report(
-    path: str | Path, *, index: ReferenceIndex | None = None, policy: Policy | None = None
+    path: str | Path, *, index: Searchable | None = None, policy: Policy | None = None
 ) -> ScanReport:
     """Read findings that a scan wrote, for another bound or another page, without scanning again.
 
@@ -333,11 +333,11 @@ def read_report(
     return ScanReport(source, summary, index=index, policy=policy)
 
 
-def _made_with(index: ReferenceIndex, path: Path, reports: Iterator[ImageReport]) -> Iterator[ImageReport]:
+def _made_with(index: Searchable, path: Path, reports: Iterator[ImageReport]) -> Iterator[ImageReport]:
     """Pass findings on, making sure that their references are those of the index: ids alone would mislead."""
     for report in reports:
         for match in report.matches:
             stored = index.reference(match.reference.id)
             if stored is not None and stored[0].sha256 != match.reference.sha256:
-                raise SourceError(path, f"was not made with {index.path}. Name the index of that scan")
+                raise SourceError(path, f"was not made with {index.name}. Name the index of that scan")
         yield report

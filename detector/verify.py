@@ -25,9 +25,8 @@ from index.keypoints import (
     decode_vectors,
     extract,
 )
-from index.reference_index import ReferenceIndex
 from index.regions import middle_square
-from index.searching import Candidate, Query
+from index.searching import Candidate, Query, Searchable
 from index.thumbnails import SIDE as THUMBNAIL_SIDE
 from index.vectors import BitStore, LocalStore
 
@@ -73,7 +72,7 @@ class Verifier:
         index: Where stored features and thumbnails come from.
     """
 
-    index: ReferenceIndex
+    index: Searchable
     _has_keypoints: bool = field(init=False)
 
     def __post_init__(self) -> None:

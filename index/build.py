@@ -18,12 +18,13 @@ import numpy as np
 
 from index.catalog import OccurrenceRecord
 from index.credits import ColumnNames
-from index.descriptors import DEFAULT_DESCRIPTORS, BatchedDescriptor, DescriptorSpec, Kind
+from index.descriptors import BatchedDescriptor, DescriptorSpec, Kind
 from index.errors import UnreadableImageError, UsageError
 from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS
 from index.items import Rejected, Source, SourceItem
+from index.locations import AnyIndex, open_or_create, parse_location
 from index.neural import threads_as_before
-from index.reference_index import MANIFEST, NewReference, ReferenceIndex
+from index.reference_index import NewReference
 from index.sources import open_source
 from index.workers import Described, Describer, describe_all, describe_batch, start
 
@@ -135,7 +136,7 @@ def build_index(
 
     Args:
         sources: Folders, lists (CSV, JSONL, Parquet), tar shards or single pictures.
-        out: The index folder.
+        out: The index folder, or another location (`index.locations.parse_location`).
         descriptors: Their names; None takes the default set for a new index and an old one's own.
         options: How pictures are read.
         on_progress: Called about once a picture, from the calling thread.
@@ -153,19 +154,28 @@ def build_index(
     named = [sources] if isinstance(sources, (str, Path)) else list(sources)
     if not named:
         raise UsageError("name at least one folder, list or shard of training images")
-    folder = Path(out)
+    location = parse_location(out)
     opened = [open_source(path, columns=chosen.columns) for path in named]
-    _refuse_nesting(opened, folder)
+    if location.folder is not None:
+        _refuse_nesting(opened, location.folder)
     items = _first_found(opened, named)
     started = time.monotonic()
-    with _open_or_create(folder, descriptors, chosen) as index:
+    index = open_or_create(
+        out,
+        descriptors=descriptors,
+        thumbnails=chosen.thumbnails,
+        regions=chosen.regions,
+        squares=chosen.squares,
+        device=chosen.device,
+    )
+    with index:
         run = _Run(index, chosen, _total(opened), on_progress)
         run.go(items, start_workers)
         index.merge_small_segments()
         if run.added:
             index.calibrate()
         return BuildReport(
-            path=str(folder),
+            path=str(location),
             added=run.added,
             occurrences=run.occurrences,
             unchanged=run.unchanged,
@@ -174,28 +184,6 @@ def build_index(
             references=len(index),
             seconds=time.monotonic() - started,
         )
-
-
-def _open_or_create(folder: Path, names: Sequence[str] | None, options: BuildOptions) -> ReferenceIndex:
-    if not (folder / MANIFEST).exists():
-        wanted = names or DEFAULT_DESCRIPTORS
-        return ReferenceIndex.create(
-            folder,
-            descriptors=wanted,
-            thumbnails=options.thumbnails,
-            regions=options.regions,
-            squares=options.squares,
-            device=options.device,
-        )
-    index = ReferenceIndex.open(folder, writable=True, device=options.device)
-    present = [spec.name for spec in index.specs]
-    if names is not None and set(names) != set(present):
-        index.close()
-        raise UsageError(
-            f"{folder}: has the descriptors {','.join(present)}, not {','.join(names)}. Leave --descriptors "
-            "out to add to it, or name another folder with --out"
-        )
-    return index
 
 
 def _refuse_nesting(sources: Iterable[Source], folder: Path) -> None:
@@ -247,7 +235,7 @@ class _Run:
 
     def __init__(
         self,
-        index: ReferenceIndex,
+        index: AnyIndex,
         options: BuildOptions,
         total: int | None,
         on_progress: ProgressCallback | None,

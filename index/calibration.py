@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from index.vectors import BitStore, LocalStore, UnitStore
 
 if TYPE_CHECKING:
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 MAX_SAMPLES = 400
 """References sampled for bit strings and unit rows; the standard error of the fit's place is a twentieth of
@@ -108,7 +108,7 @@ def fit_gumbel(maxima: Sequence[float], *, references: int) -> Null | None:
     return Null(mean - 0.5772156649015329 * scale, scale, count, references)
 
 
-def calibrate(index: ReferenceIndex, *, seed: int = 0) -> dict[str, Null]:
+def calibrate(index: Searchable, *, seed: int = 0) -> dict[str, Null]:
     """Fit the null distribution of each descriptor of an index from its own references.
 
     Args:

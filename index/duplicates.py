@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from index import keypoints
 from index.descriptors import Kind
 from index.keypoints import Features, decode_places, decode_vectors, vote
-from index.reference_index import ReferenceIndex
-from index.searching import NEAR_DUPLICATE_PDQ
+from index.searching import NEAR_DUPLICATE_PDQ, Searchable
 from index.vectors import BitStore, LocalStore, UnitStore
 
 MAX_DISTANCES: dict[str, int] = {"pdq": NEAR_DUPLICATE_PDQ, "phash": 4}
@@ -59,7 +58,7 @@ def mirror_bits(width: int) -> NDArray[np.uint8]:
     return np.packbits(np.tile(np.arange(side) % 2 == 1, side))
 
 
-def likeness(index: ReferenceIndex, first: int, second: int) -> tuple[dict[str, float], bool]:
+def likeness(index: Searchable, first: int, second: int) -> tuple[dict[str, float], bool]:
     """Measure how alike two references' stored rows are.
 
     Returns:
@@ -89,7 +88,7 @@ def _similarity(differing: NDArray[np.uint8]) -> float:
     return 1.0 - int(np.unpackbits(differing).sum()) / (8.0 * len(differing))
 
 
-def propose_whole(index: ReferenceIndex) -> list[Proposal]:
+def propose_whole(index: Searchable) -> list[Proposal]:
     """Propose references whose whole-picture rows are near: hashes in both mirror states, cosines.
 
     100,000 references take minutes. Memory grows with the near-duplicates found, not with pairs looked at.
@@ -124,7 +123,7 @@ def near_pairs(store: BitStore | UnitStore | LocalStore, name: str) -> Iterator[
 
 
 def propose_parts(
-    index: ReferenceIndex, ids: Iterable[int], *, on_progress: Callable[[int, int], None] | None = None
+    index: Searchable, ids: Iterable[int], *, on_progress: Callable[[int, int], None] | None = None
 ) -> list[Proposal]:
     """Propose references that share a part, in either mirror state, by votes of their stored local features.
 
@@ -161,7 +160,7 @@ def propose_parts(
     ]
 
 
-def stored_features(index: ReferenceIndex, reference_id: int) -> Features | None:
+def stored_features(index: Searchable, reference_id: int) -> Features | None:
     """Return a reference's local features as stored; None where the index, or the reference, has none."""
     found = index.reference(reference_id)
     if found is None or not any(spec.name == "keypoints" for spec in index.specs):

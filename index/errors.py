@@ -7,12 +7,13 @@ DetectorError
 ├── ReplicationError           a guarded pipeline made an image that replicates a training image
 ├── DescriptorError            a descriptor is unknown or does not fit what it is asked for
 │   └── WeightsError           its weights are missing, changed, or cannot be loaded
-└── IndexFolderError           an index folder cannot be used
+└── IndexFolderError           an index cannot be used, be it a folder or in Milvus
     ├── IndexMissingError      there is no index where one was named
     ├── IndexVersionError      its format is newer than, or unknown to, this version
     ├── IndexCorruptError      its parts contradict each other
     ├── IndexLockedError       another process is writing to it
-    └── IndexWriteError        its folder cannot be written (no permission, disk full)
+    ├── IndexWriteError        its folder cannot be written (no permission, disk full)
+    └── IndexConnectionError   Milvus does not answer, or refuses
 """
 
 from __future__ import annotations
@@ -133,3 +134,7 @@ class IndexLockedError(IndexFolderError):
 
 class IndexWriteError(IndexFolderError):
     """The index folder cannot be written to."""
+
+
+class IndexConnectionError(IndexFolderError):
+    """Milvus, which holds the index, is not installed, does not answer, or refuses what it is asked."""

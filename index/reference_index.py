@@ -274,9 +274,6 @@ class ReferenceIndex(Searchable):
     def __enter__(self) -> ReferenceIndex:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def descriptors(self) -> dict[str, Descriptor]:
         """Return the index's descriptors by name, checked against its manifest.
 
@@ -289,7 +286,7 @@ class ReferenceIndex(Searchable):
                 for spec in self.specs:
                     descriptor = registry.create(spec.name, device=self._device)
                     if descriptor.spec != spec:
-                        raise DescriptorError(spec.name, _difference(self.path, spec, descriptor.spec))
+                        raise DescriptorError(spec.name, difference(self.path, spec, descriptor.spec))
                     made[spec.name] = descriptor
                 self._descriptors = made
             return self._descriptors
@@ -723,6 +720,11 @@ class ReferenceIndex(Searchable):
         """How many commits this index had seen when it was opened (a reader), or has seen (the writer)."""
         return self._catalog.generation
 
+    @property
+    def manifest_sha256(self) -> str:
+        """Digest of the manifest's file."""
+        return file_digest(self.path / MANIFEST)
+
     def __len__(self) -> int:
         return self._catalog.counts()[0]
 
@@ -979,7 +981,8 @@ def _newest_to_merge(rows: Sequence[int]) -> int:
     return count
 
 
-def _difference(path: Path, stored: DescriptorSpec, found: DescriptorSpec) -> str:
+def difference(path: Path | str, stored: DescriptorSpec, found: DescriptorSpec) -> str:
+    """Say why rows that an index stores cannot be compared with those that a descriptor makes now."""
     if stored.weights_digest != found.weights_digest:
         return (
             f"{path} was built with other weights (SHA-256 {stored.weights_digest[:12]}…, found "

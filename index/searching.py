@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from index.images import Picture
 from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
 from index.regions import WINDOWS, windows_of
 from index.vectors import BitStore, LocalStore, UnitStore
+
+if TYPE_CHECKING:
+    from index.reference_index import IndexInfo
 
 PER_DESCRIPTOR = 20
 """References that each descriptor may propose."""
@@ -115,6 +118,66 @@ class Searchable(ABC):
     def thumbnail(self, reference_id: int) -> bytes | None:
         """Return a reference's thumbnail as WebP, or None."""
 
+    @abstractmethod
+    def reference_ids(self) -> list[int]:
+        """Return the ids of all references, ascending."""
+
+    @abstractmethod
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many references, occurrences and rejected files there are."""
+
+    @abstractmethod
+    def info(self) -> IndexInfo:
+        """Return what this index is and holds."""
+
+    @abstractmethod
+    def id_of(self, sha256: str) -> int | None:
+        """Return the id of the reference with this digest, or None."""
+
+    @abstractmethod
+    def forgotten(self) -> frozenset[str]:
+        """Return the keys (`index.requests.forgotten_key`) of pictures that are not to be taken in again."""
+
+    @abstractmethod
+    def find_occurrences(
+        self, *, path: str | None = None, artist: str | None = None, source_contains: str | None = None
+    ) -> list[tuple[str, int]]:
+        """Return (path, reference id) of the occurrences that fit every given condition, by path."""
+
+    @abstractmethod
+    def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Yield (reference id, artist, extra columns) of the occurrences that have any, each triple once."""
+
+    @property
+    @abstractmethod
+    def can_verify(self) -> bool:
+        """Whether something is stored that a match can be verified with: local features, or small copies."""
+
+    @property
+    @abstractmethod
+    def generation(self) -> int:
+        """How many commits it had seen when it was opened; 0 where none are counted."""
+
+    @property
+    @abstractmethod
+    def manifest_sha256(self) -> str:
+        """Digest of what says how its references were described."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, as a user names it."""
+        return str(self.path)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what it holds open."""
+
+    def __enter__(self) -> Searchable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def spec(self, name: str) -> DescriptorSpec:
         """Return the spec of a descriptor of this index.
 
@@ -126,7 +189,7 @@ class Searchable(ABC):
                 return spec
         names = ", ".join(s.name for s in self.specs)
         raise DescriptorError(
-            name, f"is not in {self.path}, which has {names}. Build it anew with --descriptors {names},{name}"
+            name, f"is not in {self.name}, which has {names}. Build it anew with --descriptors {names},{name}"
         )
 
     def describe(self, pictures: Sequence[Picture]) -> list[Query]:

@@ -29,9 +29,9 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
-        embeddings errors folders hub images importing items keypoints lists migrations milvus neural optimizing
-        perceptual reference_index regions requests searching segments shards sketches sources tables thumbnails
-        torchscript tracing vectors workers
+        embeddings errors folders hub images importing items keypoints lists locations migrations milvus milvus_rows
+        milvus_server neural optimizing perceptual reference_index regions requests searching segments shards
+        sketches sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
@@ -138,7 +138,8 @@ OWNERS: dict[str, set[str]] = {
     "jinja2": {"detector/server/rendering.py"},
     "markupsafe": {"detector/server/rendering.py"},
     # Other back ends
-    "pymilvus": {"index/milvus.py"},
+    "pymilvus": {"index/milvus_server.py"},
+    "milvus_lite": {"index/milvus_server.py"},
     "ray": {"detector/distributed.py"},
 }
 

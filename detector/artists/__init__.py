@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from detector.artists.report import LookupReport
     from detector.detector import Detector
     from detector.report import ImageReport
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 __all__ = ["LookupProgress", "lookup", "lookup_reports"]
 
@@ -31,7 +31,7 @@ LookupProgress = Callable[[int, int], None]
 
 
 def lookup(
-    index: ReferenceIndex | Detector | str | Path,
+    index: Searchable | Detector | str | Path,
     name: str = "",
     *,
     pictures: Sequence[str | Path | tuple[str, Image | bytes]] = (),
@@ -85,7 +85,7 @@ def lookup(
 
 
 def lookup_reports(
-    index: ReferenceIndex | Detector,
+    index: Searchable | Detector,
     reports: Sequence[ImageReport],
     *,
     name: str = "",

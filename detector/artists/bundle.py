@@ -25,7 +25,7 @@ from detector.reports.wording import file_name, plain, plural
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 DOSSIER, REPORT, SUMS, VERIFY = "dossier.html", "report.json", "SHA256SUMS", "HOW-TO-VERIFY.txt"
 
@@ -42,7 +42,7 @@ def write_bundle(
     report: LookupReport,
     target: str | Path | IO[bytes],
     *,
-    index: ReferenceIndex,
+    index: Searchable,
     pictures: Mapping[str, Image | bytes] | None = None,
 ) -> None:
     """Write the evidence.

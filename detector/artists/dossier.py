@@ -18,7 +18,7 @@ from detector.reports.wording import described, file_name, plain, plural, reason
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 MAX_CARDS = 1_000
 """Works shown with pictures: some 60 MB at most. The others are listed, and ``report.json`` has them all."""
@@ -27,7 +27,7 @@ MAX_ROWS = 20_000
 
 
 def write_html(
-    report: LookupReport, path: str | Path, *, index: ReferenceIndex, pictures: Mapping[str, Image | bytes]
+    report: LookupReport, path: str | Path, *, index: Searchable, pictures: Mapping[str, Image | bytes]
 ) -> None:
     """Write the dossier; see `LookupReport.save_html`."""
     with replacing(path) as file:

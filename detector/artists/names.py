@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from detector.artists.spelling import PARTICLES, Reading, readings_of, whole_reading
 
 if TYPE_CHECKING:
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 ALIAS_COLUMNS = frozenset(
     """
@@ -63,7 +63,7 @@ class ArtistNames:
                 self._take(spelling, reading)
 
     @classmethod
-    def of(cls, index: ReferenceIndex) -> ArtistNames:
+    def of(cls, index: Searchable) -> ArtistNames:
         """Read the names of an index."""
         return cls(index.named())
 

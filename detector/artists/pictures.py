@@ -17,7 +17,7 @@ from index.images import read_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 PICTURE_SIDE = 360
 """Longest side of a small copy, in pixels: about 20 kB, and enough to see what is shared."""
@@ -29,7 +29,7 @@ class SmallCopies:
     """Small copies, each made once, and their names in a bundle."""
 
     def __init__(
-        self, report: LookupReport, *, index: ReferenceIndex, pictures: Mapping[str, Image | bytes]
+        self, report: LookupReport, *, index: Searchable, pictures: Mapping[str, Image | bytes]
     ) -> None:
         """Keep where they come from.
 

@@ -13,7 +13,7 @@ from detector.report import Match, Reference
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 FORMAT_VERSION = 1
 """Version of the JSON form of a `LookupReport`."""
@@ -306,7 +306,7 @@ class LookupReport:
             raise ValueError(f"the report misses or garbles a value: {error}") from error
 
     def save_bundle(
-        self, path: str | Path, *, index: ReferenceIndex, pictures: Mapping[str, Image | bytes] | None = None
+        self, path: str | Path, *, index: Searchable, pictures: Mapping[str, Image | bytes] | None = None
     ) -> None:
         """Write the evidence as one zip file, to take away and to check; the same report gives the same bytes.
 
@@ -323,7 +323,7 @@ class LookupReport:
         write_bundle(self, path, index=index, pictures=pictures or {})
 
     def save_html(
-        self, path: str | Path, *, index: ReferenceIndex, pictures: Mapping[str, Image | bytes] | None = None
+        self, path: str | Path, *, index: Searchable, pictures: Mapping[str, Image | bytes] | None = None
     ) -> None:
         """Write the dossier alone: one self-contained page that prints well.
 

@@ -22,7 +22,8 @@ from detector.report import ImageReport, Match, Verdict
 from detector.versions import installed
 from index.errors import UsageError
 from index.items import Rejected
-from index.reference_index import MANIFEST, ReferenceIndex, file_digest
+from index.locations import open_index
+from index.searching import Searchable
 from index.sources import iter_folder, locator_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _VERSIONS = (
 
 
 def looked_up(
-    index: ReferenceIndex | Detector | str | Path,
+    index: Searchable | Detector | str | Path,
     name: str,
     *,
     pictures: Sequence[str | Path | tuple[str, Image | bytes]],
@@ -71,7 +72,7 @@ def looked_up(
     read = findings if isinstance(findings, Findings) else Findings.read(findings)
     with ExitStack() as stack:
         if isinstance(index, (str, Path)):
-            index = stack.enter_context(ReferenceIndex.open(index))
+            index = stack.enter_context(open_index(index))
         detector = index if isinstance(index, Detector) else Detector(index)
         reports: list[ImageReport] = []
         for start in range(0, len(entries), BATCH):
@@ -94,7 +95,7 @@ def looked_up(
 
 
 def gathered(
-    index: ReferenceIndex | Detector,
+    index: Searchable | Detector,
     reports: Sequence[ImageReport],
     *,
     name: str,
@@ -189,7 +190,7 @@ def _because(reason: str, ids: Any, reasons: dict[int, dict[str, None]]) -> None
 
 
 def _work(
-    index: ReferenceIndex,
+    index: Searchable,
     number: int,
     reasons: tuple[str, ...],
     found: tuple[Match, str] | None,
@@ -221,11 +222,11 @@ def _importance(work: FoundWork) -> tuple[Any, ...]:
     return (not work.verified, -closest, -len(work.replicas), -work.copies, path, work.reference.id)
 
 
-def _facts_of(index: ReferenceIndex) -> IndexFacts:
+def _facts_of(index: Searchable) -> IndexFacts:
     references, occurrences, _ = index.counts()
     return IndexFacts(
-        path=index.path.as_posix(),
-        manifest_sha256=file_digest(index.path / MANIFEST),
+        path=index.name if index.name.startswith("milvus:") else index.path.as_posix(),
+        manifest_sha256=index.manifest_sha256,
         generation=index.generation,
         references=references,
         occurrences=occurrences,
@@ -236,7 +237,7 @@ def _facts_of(index: ReferenceIndex) -> IndexFacts:
     )
 
 
-def _scoring(index: ReferenceIndex | Detector) -> ScoringModel:
+def _scoring(index: Searchable | Detector) -> ScoringModel:
     from detector.scoring import shipped_model
 
     return index.scoring if isinstance(index, Detector) else shipped_model()

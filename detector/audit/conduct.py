@@ -24,7 +24,8 @@ from detector.report import ImageReport
 from detector.reports.atomic import replacing, write_error
 from detector.reports.jsonl import findings_line
 from index.errors import UsageError
-from index.reference_index import ReferenceIndex, file_digest
+from index.reference_index import file_digest
+from index.searching import Searchable
 
 if TYPE_CHECKING:
     from detector.detector import Detector
@@ -125,7 +126,7 @@ def _opened(index: str | Path | Detector | None, options: AuditOptions, stack: E
     return stack.enter_context(Detector.open(index, device=options.device))
 
 
-def _index_facts(index: ReferenceIndex | None) -> dict[str, Any] | None:
+def _index_facts(index: Searchable | None) -> dict[str, Any] | None:
     """Return what tells one state of an index from another."""
     if index is None:
         return None

@@ -17,7 +17,7 @@ from index.errors import SourceError, UnreadableImageError, UsageError
 from index.images import Picture, read_image
 from index.items import Rejected, SourceItem
 from index.lists import named_item
-from index.reference_index import ReferenceIndex
+from index.searching import Searchable
 from index.sources import open_source
 from index.tables import TABLE_SUFFIXES, Row, open_table
 
@@ -77,7 +77,7 @@ class Work:
 
 
 def choose_works(
-    index: ReferenceIndex | None,
+    index: Searchable | None,
     *,
     works: str | Path | None = None,
     controls: str | Path | None = None,
@@ -132,7 +132,7 @@ def digest_of(works: Sequence[Work]) -> str:
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
 
 
-def picture_of(work: Work, index: ReferenceIndex | None) -> Picture:
+def picture_of(work: Work, index: Searchable | None) -> Picture:
     """Return a work's picture: from its list or folder, its place when indexed, or the index's small copy.
 
     Raises:
@@ -156,7 +156,7 @@ def picture_of(work: Work, index: ReferenceIndex | None) -> Picture:
 class _Known:
     """The occurrences of an index, found by the last part of their path."""
 
-    def __init__(self, index: ReferenceIndex | None) -> None:
+    def __init__(self, index: Searchable | None) -> None:
         self.index = index
         self._by_name: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for path, number in index.find_occurrences() if index is not None else ():
@@ -264,7 +264,7 @@ def _pictures(path: Path) -> Iterator[Work]:
             yield Work(name, item.credits.caption.strip(), True, 0, path=item.locator, item=item)
 
 
-def _with_near_duplicates(work: Work, index: ReferenceIndex | None) -> Work:
+def _with_near_duplicates(work: Work, index: Searchable | None) -> Work:
     if index is None or work.reference_id is None:
         return work
     return replace(work, near_duplicates=index.near_duplicates(work.reference_id))

@@ -196,7 +196,7 @@ def add(
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
         from index.build import BuildOptions
         from index.credits import ColumnNames
-        from index.reference_index import ReferenceIndex
+        from index.locations import open_index
 
         options = BuildOptions(
             workers=workers,
@@ -208,7 +208,7 @@ def add(
             device=device,
             take_back=take_back,
         )
-        ReferenceIndex.open(index).close()  # it must be there: `build` would make it
+        open_index(index).close()  # it must be there: `build` would make it
         output.json(fill_index(output, sources, index, None, options, ray=ray))
 
 
@@ -235,7 +235,7 @@ def fill_index(
         The same as plain JSON values.
     """
     from index.build import build_index
-    from index.reference_index import ReferenceIndex
+    from index.locations import open_index
 
     output.on_interrupt = (
         f"Interrupted. What was committed is kept. Run the same command again to go on:\n  {this_command()}"
@@ -250,7 +250,7 @@ def fill_index(
             report = distributed.build_index(
                 sources, out, address=ray, descriptors=names, options=options, on_progress=told
             )
-    with ReferenceIndex.open(out) as opened:
+    with open_index(out) as opened:
         found = opened.info()
     output.say(*filled_in_words(report, found, done_as="Added", thing="file"))
     if not report.references:

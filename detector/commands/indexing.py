@@ -127,13 +127,13 @@ def remove(
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
         from detector.reports.wording import plural
         from index.errors import UsageError
-        from index.reference_index import ReferenceIndex
+        from index.locations import open_index, parse_location
         from index.requests import find_traces
 
         if not (path or artist or source_contains):
             raise UsageError("say what to remove: --path, --artist or --source-contains")
         where = {"path": path or None, "artist": artist or None, "source_contains": source_contains or None}
-        with ReferenceIndex.open(index, writable=True) as opened:
+        with open_index(index, writable=True) as opened:
             found = opened.find_occurrences(**where)
             if not found:
                 output.note(
@@ -148,12 +148,14 @@ def remove(
         erased = (
             "pixels and vectors overwritten" if erase else "overwritten at the next detector index compact"
         )
+        if parse_location(index).is_milvus:
+            erased = "deleted; Milvus takes them off its disks when it compacts"
         output.say(f"{index}: {plural(occurrences, 'occurrence')} forgotten, {gone}.")
         if references:
             output.say(f"Their data: {erased}.")
         if references and erase:
             output.say("No later build into this index takes them in again (--take-back would).")
-            if find_traces(index):
+            if not parse_location(index).is_milvus and find_traces(index):
                 output.warn(requests.traces_in_words(index), style="yellow")
         output.json({"occurrences": occurrences, "references": references, "erased": erase})
 
@@ -178,9 +180,9 @@ def info(
     """Show what an index holds."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
         from detector.reports.wording import plural
-        from index.reference_index import ReferenceIndex
+        from index.locations import open_index
 
-        with ReferenceIndex.open(index) as opened:
+        with open_index(index) as opened:
             found = opened.info()
             files = opened.rejected() if rejected else []
         if rejected:
@@ -202,9 +204,9 @@ def check(*, index: IndexFolder, quiet: Quiet = False, as_json: Json = False, de
     """Compare every part of an index with what was committed."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
         from detector.reports.wording import plural
-        from index.reference_index import ReferenceIndex
+        from index.locations import open_index
 
-        with ReferenceIndex.open(index) as opened:
+        with open_index(index) as opened:
             problems, count = opened.check(), len(opened)
         output.json({"path": str(index), "references": count, "problems": problems})
         if problems:
@@ -226,8 +228,10 @@ def compact(*, index: IndexFolder, quiet: Quiet = False, as_json: Json = False, 
     """Rewrite an index without what was removed from it."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
         from detector.reports.wording import plural
+        from index.locations import local_folder
         from index.reference_index import ReferenceIndex
 
+        local_folder(index, "compacting")
         with ReferenceIndex.open(index, writable=True) as opened:
             before = opened.info().bytes_on_disk
             rows = opened.compact()

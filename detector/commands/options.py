@@ -106,7 +106,8 @@ def _usual(option: str) -> str:
 IndexFolder = Annotated[
     Path,
     typer.Option(
-        "--index", metavar="FOLDER", help="Index folder, as made by [b]detector index build[/b].",
+        "--index", metavar="INDEX",
+        help="As made by [b]detector index build[/b]: a folder, art.db or milvus://host:19530/collection.",
         show_default=False,
     ),
 ]  # fmt: skip

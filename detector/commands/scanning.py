@@ -155,11 +155,11 @@ def report(
     """Judge and show findings again."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output, ExitStack() as stack:
         from detector.scan import read_report
-        from index.reference_index import ReferenceIndex
+        from index.locations import open_index
 
         bound = level_bound(fail_on)
         files = _Files.checked(html=html, csv=csv, jsonl=findings, index=index, read_only=True)
-        opened = stack.enter_context(ReferenceIndex.open(index)) if index is not None else None
+        opened = stack.enter_context(open_index(index)) if index is not None else None
         read = read_report(findings, index=opened, policy=policy_of(allow_licence, policy))
         _deliver(output, read, files, fail_on=bound, limit=limit)
 

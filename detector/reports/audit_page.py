@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from detector.audit.log import Item
     from detector.audit.report import AuditReport
     from detector.audit.works import Work
-    from index.reference_index import ReferenceIndex
+    from index.searching import Searchable
 
 PICTURE_SIDE = 256
 """Longest side of a picture on the page, in pixels."""
@@ -51,7 +51,7 @@ def write_html(
     *,
     items: Mapping[str, Item],
     plots: Mapping[str, Mapping[str, bytes]],
-    index: ReferenceIndex | None,
+    index: Searchable | None,
 ) -> None:
     """Write one page that holds everything it needs and loads nothing.
 
@@ -118,7 +118,7 @@ class _Page:
         report: AuditReport,
         items: Mapping[str, Item],
         plots: Mapping[str, Mapping[str, bytes]],
-        index: ReferenceIndex | None,
+        index: Searchable | None,
     ) -> None:
         self._report, self._items, self._plots, self._index = report, items, plots, index
         self._works = {work.name: work for work in report.works}

@@ -20,7 +20,8 @@ from index.catalog import FILE_NAME as CATALOG_FILE
 from index.catalog import Catalog
 from index.errors import DetectorError
 from index.images import Picture
-from index.reference_index import MANIFEST
+from index.locations import local_folder
+from index.reference_index import MANIFEST, ReferenceIndex
 from index.requests import erase_traces
 
 logger = logging.getLogger("detector.server")
@@ -75,6 +76,7 @@ class Generations:
         Raises:
             DetectorError: It cannot be served; see `Detector.open`.
         """
+        local_folder(self.path, "serving")
         if self._now is None:
             self._seen = self._stamp()
             self._now = self._load()
@@ -199,8 +201,9 @@ class Generations:
         detector = Detector.open(self.path, policy=self._policy, device=self._device)
         try:
             index = detector.index
-            if before is not None:
-                index.share_descriptors(before.index)
+            both = index, None if before is None else before.index
+            if isinstance(both[0], ReferenceIndex) and isinstance(both[1], ReferenceIndex):
+                both[0].share_descriptors(both[1])
             index.descriptors()
             for spec in index.specs:
                 index.store(spec.name)
