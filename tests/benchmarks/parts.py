@@ -74,7 +74,7 @@ class Way:
     def name(self) -> str:
         """As in tables."""
         text = f"keypoints {self.features}"
-        text += f", {self.probes} lists" * (self.probes != 4) + f", code {self.code}" * (self.code != "pq32")
+        text += f", lists {self.probes}" * (self.probes != 4) + f", code {self.code}" * (self.code != "pq32")
         text += f", {self.asked} asked" * (self.asked != MAX_QUERY_FEATURES)
         return text + f", shortlist {self.shortlist}" * (self.shortlist != keypoints.SHORTLIST)
 
@@ -94,6 +94,7 @@ WAYS = (
     Way(400, code="pq16"),
     Way(400, code="sign"),
 )
+QUICK_WAYS = (*WAYS[:6], *WAYS[-2:])
 LARGE = 50_000
 """Beyond this only the ways with one lever are tried, beyond four times it only those of the fewest features."""
 
@@ -255,8 +256,8 @@ def _agreement(
         near = np.sqrt(store.search(vectors, 1)[0][:, 0])
         near = near[np.isfinite(near)] if np.isfinite(near).any() else np.full(1, np.inf)
         done = _ask(_store(joined([works, one, more])), Way(400), some, budget_s)
-        tenth, median = np.percentile(near, 10), np.median(near)
-        medians[name] = float(median)
+        tenth, median = float(np.percentile(near, 10)), float(np.median(near))
+        medians[name] = median
         each = done.false_votes / len(done.hits)
         rows.append((name, tenth, median, each, share(sum(done.hits.values()), len(done.hits))))
     best = min(MOVED, key=lambda m: abs(medians[str(m)] - medians["described"]))
@@ -305,9 +306,9 @@ def _sized(
     options: Options,
 ) -> list[dict[str, object]]:
     found = []
-    budget_s = QUICK_BUDGET_S if options.quick else BUDGET_S
+    budget_s, tried = (QUICK_BUDGET_S, QUICK_WAYS) if options.quick else (BUDGET_S, WAYS)
     for features in (400, 200, 100, 50):
-        ways = [way for way in WAYS if way.features == features]
+        ways = [way for way in tried if way.features == features]
         if size > CODES_UP_TO:
             ways = [way for way in ways if way.code == "pq32"]
         if size > 4 * LARGE:
@@ -428,7 +429,7 @@ def _table(result: Result, curve: Sequence[dict[str, object]], options: Options)
     (options.scratch("parts") / "curve.json").write_text(json.dumps(curve, indent=1, default=float))
     kinds = [edit.name for edit in EDITS if edit.group in (CROPS, PARTS)]
     rows = []
-    for line in curve:
+    for line in sorted(curve, key=lambda line: int(str(line["gallery"]))):
         by_kind = line["kinds"]
         assert isinstance(by_kind, dict)
         cells = [f"{by_kind[k][0] / by_kind[k][1]:.2f}" if k in by_kind else "–" for k in kinds]
