@@ -95,6 +95,11 @@ def extract(picture: Picture, *, max_features: int) -> Features:
 
     Deterministic: the same pixels give the same features in the same order.
     """
+    return extract_rated(picture, max_features=max_features)[0]
+
+
+def extract_rated(picture: Picture, *, max_features: int) -> tuple[Features, FloatArray]:
+    """Extract like `extract`, and return the contrast of each feature too: float32, (N,)."""
     import cv2
 
     grey = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY)
@@ -111,7 +116,8 @@ def extract(picture: Picture, *, max_features: int) -> Features:
         sift = cv2.SIFT_create(nfeatures=max_features, contrastThreshold=CONTRAST)
         found, raw = sift.detectAndCompute(grey, None)
     if not found:
-        return Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.float32), width, height)
+        none = Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.float32), width, height)
+        return none, np.zeros(0, np.float32)
     values = [(*p.pt, p.size, np.deg2rad(p.angle)) for p in found[:max_features]]
     places = np.asarray(values, np.float32)
     places[:, :2] = (places[:, :2] + _CENTRE) / unit
@@ -119,7 +125,8 @@ def extract(picture: Picture, *, max_features: int) -> Features:
     places[:, 3] = _wrapped(places[:, 3])
     vectors = np.asarray(raw[:max_features], np.float32)
     vectors = np.sqrt(vectors / np.maximum(vectors.sum(axis=1, keepdims=True), 1e-9))
-    return Features(places, vectors, width, height)
+    rated = np.asarray([p.response for p in found[:max_features]], np.float32)
+    return Features(places, vectors, width, height), rated
 
 
 def use_threads(count: int) -> None:
@@ -245,12 +252,13 @@ SHORTLIST = 24
 """References per mirror state, by plain votes, whose geometry is looked at."""
 
 
-def vote(features: Features, store: LocalStore) -> list[Vote]:
+def vote(features: Features, store: LocalStore, *, shortlist: int = SHORTLIST) -> list[Vote]:
     """Find references that share parts with a query, in both mirror states.
 
     Args:
         features: Of the query.
         store: Rows of the index.
+        shortlist: References per mirror state, by plain votes, whose geometry is looked at.
 
     Returns:
         The better mirror state of each reference with `MIN_PAIRS` agreeing pairs, most support first.
@@ -262,7 +270,8 @@ def vote(features: Features, store: LocalStore) -> list[Vote]:
     best: dict[int, Vote] = {}
     for number, state in enumerate(tried):
         part = slice(number * len(features), (number + 1) * len(features))
-        for found in _votes_of_state(state, distances[part], rows[part], store, bool(number)):
+        near = distances[part], rows[part]
+        for found in _votes_of_state(state, near, store, mirrored=bool(number), shortlist=shortlist):
             kept = best.get(found.reference_id)
             if kept is None or found.support > kept.support:
                 best[found.reference_id] = found
@@ -270,8 +279,14 @@ def vote(features: Features, store: LocalStore) -> list[Vote]:
 
 
 def _votes_of_state(
-    features: Features, distances: FloatArray, rows: NDArray[np.int64], store: LocalStore, mirrored: bool
+    features: Features,
+    near: tuple[FloatArray, NDArray[np.int64]],
+    store: LocalStore,
+    *,
+    mirrored: bool,
+    shortlist: int,
 ) -> list[Vote]:
+    distances, rows = near
     # A pair counts by how much nearer it is than the farthest neighbour asked for (an adaptive ratio test).
     # Where fewer rows were met than asked for, there is no such neighbour, and each counts whole.
     known = rows[:, -1] >= 0
@@ -285,7 +300,7 @@ def _votes_of_state(
     owners, dense = np.unique(store.owners(row), return_inverse=True)
     totals = np.bincount(dense, weight)
     found = []
-    for number in np.argsort(-totals, kind="stable")[:SHORTLIST]:
+    for number in np.argsort(-totals, kind="stable")[:shortlist]:
         mine = dense == number
         if int(mine.sum()) < MIN_PAIRS:
             continue

@@ -23,6 +23,7 @@ PARTS = (
     "serving",
     "scale",
     "throughput",
+    "parts",
 )
 
 
@@ -41,6 +42,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(".bench"))
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long part serving lets clients ask")
+    parser.add_argument(
+        "--distractors",
+        type=Path,
+        help="for part parts: a folder of pictures or tar shards that no query shows",
+    )
     chosen = parser.parse_args()
     if not chosen.folder.is_dir():
         print(f"{chosen.folder}: no such folder", file=sys.stderr)
@@ -49,7 +55,9 @@ def main() -> int:
     if unknown := set(wanted) - set(PARTS):
         print(f"no part called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    options = Options(chosen.folder, chosen.out, chosen.quick, chosen.seed, chosen.seconds)
+    options = Options(
+        chosen.folder, chosen.out, chosen.quick, chosen.seed, chosen.seconds, chosen.distractors
+    )
     missed = 0
     for name in wanted:
         facts = {"machine": machine(), "versions": versions()}

@@ -38,6 +38,7 @@ class Options:
         quick: A small run, to see that it works; its figures mean little.
         seed: Of every random choice.
         seconds: How long a server is kept under load.
+        distractors: Pictures, or shards of them, that no query shows; None leaves some of `data` to be that.
     """
 
     data: Path
@@ -45,6 +46,7 @@ class Options:
     quick: bool
     seed: int
     seconds: float = 30.0
+    distractors: Path | None = None
 
     def scratch(self, part: str) -> Path:
         """Return a folder for working files, made if need be."""
