@@ -181,9 +181,10 @@ def test_other_weights_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch)
 
 def main(words: list[str]) -> int:
     """Run a command line in this process and return its exit code."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["detector", *words])
-        cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
     return int(ended.value.code or 0)
 
 
