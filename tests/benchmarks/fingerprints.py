@@ -28,7 +28,7 @@ from index.sources import open_source
 from tests.benchmarks.results import progress
 
 CHUNK = 250
-NEAR_CODES = 24
+NEAR_CODES = 6
 """Centres of the product quantiser, of 256, that a made-up feature's byte may move to: its nearest ones."""
 
 
