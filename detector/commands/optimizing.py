@@ -27,7 +27,7 @@ def optimize(
         typer.Option(
             "--target-recall",
             metavar="SHARE",
-            help="How many in 1 of the tuning queries must be answered as by the exact search.",
+            help="Share of the tuning queries that must be answered as by the exact search.",
         ),
     ] = 0.99,
     memory: Annotated[
@@ -45,8 +45,10 @@ def optimize(
 ) -> None:
     """Make the search of a large index fast."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
+        from index.locations import local_folder
         from index.optimizing import optimize as run
 
+        local_folder(index, "optimizing")
         allowed = None if memory is None else bytes_from_words(memory)
         output.on_interrupt = (
             f"Interrupted. The index is as it was before. Run the same command again:\n  {this_command()}"
