@@ -307,7 +307,7 @@ def without_ids(value: Any) -> Any:
     """Leave out what differs from index to index: ids, and the order of equal matches that follows from them."""
     if isinstance(value, dict):
         kept = {k: without_ids(v) for k, v in value.items() if k != "id"}
-        if "matches" in kept:
+        if isinstance(kept.get("matches"), list):  # of a query, not of its evidence, which has a number there
             kept["matches"] = sorted(kept["matches"], key=lambda m: json.dumps(m, sort_keys=True))
         return kept
     return [without_ids(each) for each in value] if isinstance(value, list) else value
