@@ -271,11 +271,10 @@ def test_forked_workers_build_the_index_that_one_thread_builds(
 import sys
 from index import build, workers
 kinds = []
-start = build.start
-build.start = lambda *args: (kinds.append(start(*args)), kinds[-1])[1]
+started = lambda *args: (kinds.append(workers.start(*args)), kinds[-1])[1]
 options = build.BuildOptions(workers=2, batch_size=10)
 names = ("pdq", "phash", "keypoints")
-report = build.build_index(sys.argv[1], sys.argv[2], descriptors=names, options=options)
+report = build.build_index(sys.argv[1], sys.argv[2], descriptors=names, options=options, start_workers=started)
 print(type(kinds[0]).__name__, report.added, report.occurrences, report.rejected)
 """,
         pictures,
