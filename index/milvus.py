@@ -27,12 +27,12 @@ from index import descriptors as registry
 from index.calibration import Null, calibrate
 from index.catalog import OccurrenceRecord, ReferenceRecord
 from index.credits import Credits
-from index.descriptors import Descriptor, DescriptorSpec, Kind
-from index.errors import DescriptorError, IndexCorruptError, IndexVersionError, UsageError
+from index.descriptors import DescriptorSpec, Kind
+from index.errors import IndexCorruptError, IndexVersionError, UsageError
 from index.items import Rejected
 from index.milvus_rows import MilvusBits, MilvusUnits, ServerRows
 from index.milvus_server import MAX_TEXT, Field, Server, text_of, to_vector
-from index.reference_index import IndexInfo, NewReference, difference
+from index.reference_index import IndexInfo, NewReference
 from index.requests import REMOVED_ON_REQUEST, forgotten_key
 from index.searching import Searchable
 
@@ -88,20 +88,13 @@ class MilvusIndex(Searchable):
         device: str | None,
     ) -> None:
         """Used by `create` and `open`."""
-        super().__init__()
+        super().__init__(location.folder or Path(str(location)), manifest, device=device)
         self.location = location
-        self.path = location.folder or Path(str(location))
         self._server = server
-        self._manifest = manifest
         self._writable = writable
-        self._device = device
         self._name = location.collection
-        self._descriptors: dict[str, Descriptor] | None = None
-        self._nulls: dict[str, Null] | None = None
-        self._size: int | None = None
         self._alive: set[int] = set()
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
-        self.specs = tuple(DescriptorSpec.from_dict(each) for each in manifest["descriptors"])
         self._memory = threading.Lock()
         if writable:
             self._sweep()
@@ -230,56 +223,11 @@ class MilvusIndex(Searchable):
         """Where it is, as a user names it."""
         return str(self.location)
 
-    def descriptors(self) -> dict[str, Descriptor]:
-        """Return the index's descriptors by name, checked against its manifest.
-
-        Raises:
-            DescriptorError: This version, or the weights found, would give other rows than those stored.
-        """
-        with self._guard:
-            if self._descriptors is None:
-                made: dict[str, Descriptor] = {}
-                for spec in self.specs:
-                    descriptor = registry.create(spec.name, device=self._device)
-                    if descriptor.spec != spec:
-                        raise DescriptorError(spec.name, difference(self.name, spec, descriptor.spec))
-                    made[spec.name] = descriptor
-                self._descriptors = made
-            return self._descriptors
-
     # Reading
 
     @property
     def _native(self) -> bool:
         return bool(self._manifest.get("native_vectors", False))
-
-    @property
-    def keeps_thumbnails(self) -> bool:
-        """Whether small copies of the pictures are kept."""
-        return bool(self._manifest.get("thumbnails", True))
-
-    @property
-    def can_verify(self) -> bool:
-        """Whether something is stored that a match can be verified with: small copies."""
-        return self.keeps_thumbnails
-
-    @property
-    def has_regions(self) -> bool:
-        """Whether unit rows of windows are stored besides those of whole pictures."""
-        return bool(self._manifest.get("regions", False))
-
-    @property
-    def has_squares(self) -> bool:
-        """Whether rows of middle squares are stored besides those of whole pictures (`index.regions`)."""
-        return bool(self._manifest.get("squares", False))
-
-    @property
-    def size(self) -> int:
-        """How many references this index has; counted once for a reader."""
-        with self._guard:
-            if self._size is None:
-                self._size = len(self)
-            return self._size
 
     @property
     def generation(self) -> int:
@@ -327,13 +275,8 @@ class MilvusIndex(Searchable):
         )
         return MilvusBits(rows) if bits else MilvusUnits(rows)
 
-    def calibration(self) -> dict[str, Null]:
-        """Return the null distributions by descriptor; empty where the index is too small for any."""
-        with self._guard:
-            if self._nulls is None:
-                stored = self._fact("calibration") or {}
-                self._nulls = {name: Null.from_dict(values) for name, values in stored.items()}
-            return self._nulls
+    def _stored_nulls(self) -> dict[str, Any]:
+        return dict(self._fact("calibration") or {})
 
     def calibrate(self) -> dict[str, Null]:
         """Fit and store how near unrelated pictures come in this index (`index.calibration`)."""

@@ -27,9 +27,8 @@ from index import sketches as sketching
 from index.calibration import Null, calibrate
 from index.catalog import FILE_NAME as CATALOG_FILE
 from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord, SegmentRecord
-from index.descriptors import Descriptor, DescriptorSpec, Kind
+from index.descriptors import DescriptorSpec, Kind
 from index.errors import (
-    DescriptorError,
     IndexCorruptError,
     IndexFolderError,
     IndexLockedError,
@@ -150,19 +149,12 @@ class ReferenceIndex(Searchable):
         self, path: Path, manifest: dict[str, Any], *, lock: Any, device: str | None, new: bool = False
     ) -> None:
         """Used by `create` and `open`."""
-        super().__init__()
-        self.path = path
-        self._manifest = manifest
+        super().__init__(path, manifest, device=device)
         self._lock = lock
-        self._device = device
         self._stores: dict[str, BitStore | UnitStore | LocalStore] = {}
-        self._descriptors: dict[str, Descriptor] | None = None
-        self.specs = tuple(DescriptorSpec.from_dict(d) for d in manifest["descriptors"])
         writable = lock is not None
         self._catalog = Catalog(path, writable=writable, create=new)
         self._thumbnails = Thumbnails(path, writable=writable and bool(manifest.get("thumbnails", True)))
-        self._nulls: dict[str, Null] | None = None
-        self._size: int | None = None
         self._numbers: dict[str, int] = {}
         self._rejected_buffer: list[tuple[Rejected, int, int]] = []
         self._pinned: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
@@ -273,29 +265,6 @@ class ReferenceIndex(Searchable):
 
     def __enter__(self) -> ReferenceIndex:
         return self
-
-    def descriptors(self) -> dict[str, Descriptor]:
-        """Return the index's descriptors by name, checked against its manifest.
-
-        Raises:
-            DescriptorError: This version, or the weights found, would give other rows than those stored.
-        """
-        with self._guard:
-            if self._descriptors is None:
-                made: dict[str, Descriptor] = {}
-                for spec in self.specs:
-                    descriptor = registry.create(spec.name, device=self._device)
-                    if descriptor.spec != spec:
-                        raise DescriptorError(spec.name, difference(self.path, spec, descriptor.spec))
-                    made[spec.name] = descriptor
-                self._descriptors = made
-            return self._descriptors
-
-    def share_descriptors(self, other: ReferenceIndex) -> None:
-        """Take the loaded models of another state of this index, where they are the same, instead of loading them."""
-        if other.specs == self.specs and other._device == self._device:
-            with self._guard:
-                self._descriptors = other.descriptors()
 
     # Writing
 
@@ -675,45 +644,12 @@ class ReferenceIndex(Searchable):
         """Return where rows came from that others had described; empty where all were described here."""
         return tuple(ImportedFrom.from_dict(each) for each in self._manifest.get("imported", ()))
 
-    @property
-    def keeps_thumbnails(self) -> bool:
-        """Whether small copies of the pictures are kept."""
-        return bool(self._manifest.get("thumbnails", True))
-
-    @property
-    def can_verify(self) -> bool:
-        """Whether something is stored that a match can be verified with: local features, or small copies."""
-        return self.keeps_thumbnails or any(spec.kind is Kind.LOCAL for spec in self.specs)
-
-    @property
-    def has_regions(self) -> bool:
-        """Whether unit rows of windows are stored besides those of whole pictures."""
-        return bool(self._manifest.get("regions", False))
-
-    @property
-    def has_squares(self) -> bool:
-        """Whether rows of middle squares are stored besides those of whole pictures (`index.regions`)."""
-        return bool(self._manifest.get("squares", False))
-
     def reference_ids(self) -> list[int]:
         """Return the ids of all references, ascending."""
         return self._catalog.reference_ids()
 
-    def calibration(self) -> dict[str, Null]:
-        """Return the null distributions by descriptor; empty where the index is too small for any."""
-        with self._guard:
-            if self._nulls is None:
-                stored = self._catalog.fact("calibration") or {}
-                self._nulls = {name: Null.from_dict(values) for name, values in stored.items()}
-            return self._nulls
-
-    @property
-    def size(self) -> int:
-        """How many references this index has; counted once for a reader."""
-        with self._guard:
-            if self._size is None:
-                self._size = len(self)
-            return self._size
+    def _stored_nulls(self) -> dict[str, Any]:
+        return dict(self._catalog.fact("calibration") or {})
 
     @property
     def generation(self) -> int:
@@ -979,21 +915,6 @@ def _newest_to_merge(rows: Sequence[int]) -> int:
             break
         count, together = count + 1, together + older
     return count
-
-
-def difference(path: Path | str, stored: DescriptorSpec, found: DescriptorSpec) -> str:
-    """Say why rows that an index stores cannot be compared with those that a descriptor makes now."""
-    if stored.weights_digest != found.weights_digest:
-        return (
-            f"{path} was built with other weights (SHA-256 {stored.weights_digest[:12]}…, found "
-            f"{found.weights_digest[:12]}…). Use the same weights, or build the index anew"
-        )
-    if stored.version != found.version:
-        return (
-            f"{path} was built with version {stored.version} of it, this is version {found.version}. "
-            "Build the index anew, or install the version that built it"
-        )
-    return f"{path} was built with other preprocessing. Build the index anew"
 
 
 def _acquire(folder: Path) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from index.calibration import Null
 from index.catalog import OccurrenceRecord, ReferenceRecord
-from index.descriptors import Descriptor, DescriptorSpec, Kind
+from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError
 from index.images import Picture
 from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
@@ -77,26 +77,72 @@ class Searchable(ABC):
         specs: Its descriptors.
     """
 
-    path: Path
-    specs: tuple[DescriptorSpec, ...]
-
-    def __init__(self) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], *, device: str | None) -> None:
+        """Take where it is, what its manifest says, and where neural descriptors run; None chooses."""
+        self.path = path
+        self.specs = tuple(DescriptorSpec.from_dict(each) for each in manifest["descriptors"])
+        self._manifest = manifest
+        self._device = device
         self._guard = threading.RLock()
+        self._descriptors: dict[str, Descriptor] | None = None
+        self._nulls: dict[str, Null] | None = None
+        self._size: int | None = None
         self._wholes: BitStore | None = None
 
-    @property
     @abstractmethod
-    def size(self) -> int:
-        """How many references there are."""
+    def __len__(self) -> int:
+        """Count the references."""
 
     @property
-    @abstractmethod
+    def size(self) -> int:
+        """How many references this index has; counted once for a reader."""
+        with self._guard:
+            if self._size is None:
+                self._size = len(self)
+            return self._size
+
+    @property
+    def keeps_thumbnails(self) -> bool:
+        """Whether small copies of the pictures are kept."""
+        return bool(self._manifest.get("thumbnails", True))
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether something is stored that a match can be verified with: local features, or small copies."""
+        return self.keeps_thumbnails or any(spec.kind is Kind.LOCAL for spec in self.specs)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether unit rows of windows are stored besides those of whole pictures."""
+        return bool(self._manifest.get("regions", False))
+
+    @property
     def has_squares(self) -> bool:
         """Whether rows of middle squares are stored besides those of whole pictures (`index.regions`)."""
+        return bool(self._manifest.get("squares", False))
 
-    @abstractmethod
     def descriptors(self) -> dict[str, Descriptor]:
-        """Return the descriptors by name, able to describe what `search` is asked for."""
+        """Return the index's descriptors by name, checked against its manifest.
+
+        Raises:
+            DescriptorError: This version, or the weights found, would give other rows than those stored.
+        """
+        with self._guard:
+            if self._descriptors is None:
+                made: dict[str, Descriptor] = {}
+                for spec in self.specs:
+                    descriptor = create(spec.name, device=self._device)
+                    if descriptor.spec != spec:
+                        raise DescriptorError(spec.name, _difference(self.name, spec, descriptor.spec))
+                    made[spec.name] = descriptor
+                self._descriptors = made
+            return self._descriptors
+
+    def share_descriptors(self, other: Searchable) -> None:
+        """Take the loaded models of another state of this index, where they are the same, instead of loading them."""
+        if other.specs == self.specs and other._device == self._device:
+            with self._guard:
+                self._descriptors = other.descriptors()
 
     @abstractmethod
     def store(self, name: str) -> BitStore | UnitStore | LocalStore:
@@ -106,9 +152,16 @@ class Searchable(ABC):
             DescriptorError: The index lacks this descriptor.
         """
 
-    @abstractmethod
     def calibration(self) -> dict[str, Null]:
         """Return the null distributions by descriptor; empty where the index is too small for any."""
+        with self._guard:
+            if self._nulls is None:
+                self._nulls = {n: Null.from_dict(values) for n, values in self._stored_nulls().items()}
+            return self._nulls
+
+    @abstractmethod
+    def _stored_nulls(self) -> dict[str, Any]:
+        """Return what `calibration` was stored as: `Null.to_dict` by descriptor."""
 
     @abstractmethod
     def reference(self, reference_id: int) -> tuple[ReferenceRecord, tuple[OccurrenceRecord, ...]] | None:
@@ -147,11 +200,6 @@ class Searchable(ABC):
     @abstractmethod
     def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:
         """Yield (reference id, artist, extra columns) of the occurrences that have any, each triple once."""
-
-    @property
-    @abstractmethod
-    def can_verify(self) -> bool:
-        """Whether something is stored that a match can be verified with: local features, or small copies."""
 
     @property
     @abstractmethod
@@ -293,3 +341,18 @@ class Searchable(ABC):
             return []
         found = {i for row in wholes.rows_of(reference_id) for i, _ in wholes.within(row, NEAR_DUPLICATE_PDQ)}
         return sorted(found - {reference_id})
+
+
+def _difference(name: str, stored: DescriptorSpec, found: DescriptorSpec) -> str:
+    """Say why rows that an index stores cannot be compared with those that a descriptor makes now."""
+    if stored.weights_digest != found.weights_digest:
+        return (
+            f"{name} was built with other weights (SHA-256 {stored.weights_digest[:12]}…, found "
+            f"{found.weights_digest[:12]}…). Use the same weights, or build the index anew"
+        )
+    if stored.version != found.version:
+        return (
+            f"{name} was built with version {stored.version} of it, this is version {found.version}. "
+            "Build the index anew, or install the version that built it"
+        )
+    return f"{name} was built with other preprocessing. Build the index anew"
