@@ -1,8 +1,14 @@
-"""TorchScript image descriptors, such as SSCD's published files."""
+"""TorchScript image descriptors, such as SSCD's published files.
+
+Such a file is a program, and an index that somebody else made may name one. So none is loaded unless `TRUST_VARIABLE`
+names it: whoever types the name of a file, or opens an index that names it, says first that it may run.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +24,24 @@ from index.neural import IMAGENET_MEAN, IMAGENET_STD, Loaded, NeuralDescriptor, 
 if TYPE_CHECKING:
     import torch
 
+TRUST_VARIABLE = "DETECTOR_TRUST_TORCHSCRIPT"
+"""Environment variable: TorchScript files that may run, and folders of such, separated like the folders in PATH."""
+
+
+def is_trusted(path: Path) -> bool:
+    """Say whether `TRUST_VARIABLE` names a file or a folder above it; links are followed first."""
+    named = [Path(each).expanduser() for each in os.environ.get(TRUST_VARIABLE, "").split(os.pathsep) if each]
+    here = path.resolve()
+    return any(here.is_relative_to(each.resolve()) for each in named)
+
 
 class TorchScriptDescriptor(NeuralDescriptor):
     """A TorchScript module from float32 (N, 3, S, S), ImageNet-normalised, to (N, width), such as SSCD's.
 
-    A TorchScript file is a program, which loading and describing run: use only files that you trust. Pictures
-    are squeezed to S by S, as SSCD's authors allow, so that pictures of any shape share a batch. It runs in
-    float32 on every device: a module may hold its own dtypes. The weights digest is the SHA-256 of the file,
-    code included.
+    A TorchScript file is a program, which loading and describing run: only files that `TRUST_VARIABLE` names
+    are loaded. Pictures are squeezed to S by S, as SSCD's authors allow, so that pictures of any shape share a
+    batch. It runs in float32 on every device: a module may hold its own dtypes. The weights digest is the
+    SHA-256 of the file, code included.
 
     Args:
         path: The file.
@@ -49,6 +65,10 @@ class TorchScriptDescriptor(NeuralDescriptor):
         trust = "TorchScript files are programs: name one that you trust, such as SSCD's own."
         if not self._path.is_file():
             raise weights_error(self._name, f"there is no file {self._path}", None, trust)
+        if not is_trusted(self._path):
+            text = "is a TorchScript file, a program that would run here. It was not loaded"
+            remedy = f"Where you trust its makers: export {TRUST_VARIABLE}={shlex.quote(str(self._path.resolve()))}."
+            raise weights_error(self._name, text, None, remedy)
         side = self._side
         try:
             digest = hashlib.sha256(self._path.read_bytes()).hexdigest()

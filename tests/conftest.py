@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from index.build import build_index
+from index.torchscript import TRUST_VARIABLE
 
 tqdm.monitor_interval = (
     0  # its thread would outlive a suite, and workers are forked from a single thread only
@@ -116,6 +118,14 @@ def tower_state() -> dict[str, Any]:
 def clip_folder(tower_state: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny open_clip model on disk."""
     return save_clip_folder(tmp_path_factory.mktemp("clip") / "model", tower_state)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trusted_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let TorchScript files that the tests save be loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TRUST_VARIABLE, str(tmp_path_factory.getbasetemp()))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from index.build import build_index
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError, WeightsError
 from index.images import Picture, read_image
 from index.neural import ClipDescriptor, weights_digest
-from index.torchscript import TorchScriptDescriptor
+from index.reference_index import ReferenceIndex
+from index.torchscript import TRUST_VARIABLE, TorchScriptDescriptor
 from tests.conftest import TINY_TOWER, TOWER_SIDE, save_script
 from tests.conftest import save_clip_folder as save_folder
 
@@ -322,6 +325,38 @@ def test_torchscript_digest_is_that_of_the_file_and_its_weights(script: Path, tm
     other = save_script(tmp_path / "other.pt", seed=4)
     digests = [TorchScriptDescriptor(str(path)).spec.weights_digest for path in (script, copy, other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_torchscript_file_runs_only_where_it_is_named_as_trusted(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path / "models"
+    for named in ("", str(tmp_path), str(script.with_name("model.torchscript")), f"{tmp_path}{os.pathsep}"):
+        monkeypatch.setenv(TRUST_VARIABLE, named)
+        monkeypatch.setattr("torch.jit.load", lambda *_, **__: pytest.fail("it was loaded"))
+        with pytest.raises(
+            WeightsError, match=f"was not loaded.*export {TRUST_VARIABLE}=.*model.torchscript.pt"
+        ):
+            TorchScriptDescriptor(str(script)).spec  # noqa: B018
+    monkeypatch.undo()
+    for named in (str(script), str(script.parent), f"{beside}{os.pathsep}{script}"):
+        monkeypatch.setenv(TRUST_VARIABLE, named)
+        assert TorchScriptDescriptor(str(script)).spec.width == 16
+    (tmp_path / "link.pt").symlink_to(script)
+    monkeypatch.setenv(TRUST_VARIABLE, str(tmp_path))
+    with pytest.raises(WeightsError, match="was not loaded"):
+        TorchScriptDescriptor(str(tmp_path / "link.pt")).spec  # noqa: B018
+
+
+def test_an_index_of_others_that_names_a_torchscript_file_runs_nothing(
+    script: Path, artworks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "art.index"
+    build_index(artworks, folder, descriptors=(f"sscd:{script}",))
+    monkeypatch.delenv(TRUST_VARIABLE)
+    monkeypatch.setattr("torch.jit.load", lambda *_, **__: pytest.fail("it was loaded"))
+    with ReferenceIndex.open(folder) as index, pytest.raises(WeightsError, match=f"export {TRUST_VARIABLE}="):
+        index.descriptors()
 
 
 def test_damaged_weights_are_reported_not_described(state: dict[str, Any], tmp_path: Path) -> None:
