@@ -17,11 +17,13 @@ PACKAGING := pyproject.toml constraints.txt
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
+# The tool that lists packages has some of its own, which are no part of the list.
+SBOM := .venv-sbom
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet) -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean distclean
+.PHONY: help demo test lint format bench sbom clean distclean
 
 help:  ## List the targets
 	@echo "Targets (PYTHON=$(PYTHON) makes .venv):"
@@ -49,13 +51,21 @@ format: $(DEV)  ## Format the code, and fix what ruff can fix
 bench: $(BENCH)  ## Measure speed and accuracy on DATA=folder beside peers
 	$(BIN)/python -m tests.benchmarks "$(DATA)" $(ARGS)
 
+sbom: $(RUNTIME)  ## List what is installed, with versions and licences, as CycloneDX in dist/ (best from a fresh clone)
+	@test -x $(SBOM)/$(notdir $(BIN))/cyclonedx-py || $(PYTHON) -m venv $(SBOM)
+	$(SBOM)/$(notdir $(BIN))/python -m pip install --disable-pip-version-check --quiet -c constraints.txt cyclonedx-bom
+	@mkdir -p dist
+	$(SBOM)/$(notdir $(BIN))/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON \
+	  --output-file "dist/replication_detector-$$($(BIN)/python -c 'import detector; print(detector.__version__)').cdx.json"
+	@ls dist/*.cdx.json
+
 clean:  ## Remove outputs and caches, keep .venv
 	rm -rf .demo .bench report.html findings.jsonl build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find detector index samples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove .venv as well
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(SBOM)
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
