@@ -28,7 +28,7 @@ in commits of 16,384 took 1.9 times as long."""
 
 LOG_PAGES = 8_192
 """Pages of 4 KB in the write-ahead log before they go into the file: the same page of digests, changed by many
-commits, is then written there once."""
+commits, is then written there once. 100,000 references took 0.86, 0.89 and 1.00 of the time with SQLite's 1,000."""
 
 _ASKED = 500
 """Values in one question; SQLite before 3.32 takes up to 999."""

@@ -18,8 +18,9 @@ from index.descriptors import Kind
 from index.segments import Part, Rows
 from index.sketches import Sketches
 
-PROBED_LISTS = 4
-"""Inverted lists visited per feature; 8 found no more parts in 380 works and took 1.4 times as long."""
+PROBED_LISTS = 2
+"""Inverted lists visited per feature. 4 gave the very same findings, scores and levels in 1,476 checks of edits and
+photographs, and took 1.2 times as long among 380 works, 1.9 times among 10,000; 1 misses parts (CONTRIBUTING)."""
 
 _BLOCK = 256
 """Rows compared with all others at a time, where all pairs of a store are sought."""
