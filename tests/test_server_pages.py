@@ -468,7 +468,10 @@ def test_without_the_token_only_the_login_is_shown(sample_index: Path) -> None:
         answer = client.get("/scans?q=a", follow_redirects=False)
         assert answer.headers["location"] == "/login?next=/scans%3Fq%3Da"
         assert client.get("/").url.path == "/login"
-        assert client.get("/static/page.css").status_code == 200
+        for name in ("look.css", "page.css"):
+            answered = client.get(f"/static/{name}")
+            assert answered.status_code == 200
+            assert answered.headers["content-type"].startswith("text/css")
         wrong = client.post("/login", data={"token": "guess", "next": "/scans"})
         assert wrong.status_code == 401
         assert 'role="alert"' in wrong.text

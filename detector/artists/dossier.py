@@ -12,7 +12,7 @@ from detector.artists.report import FoundWork, LookupReport
 from detector.artists.words import date_in_words
 from detector.reports.atomic import replacing
 from detector.reports.markup import Markup, element, filled, joined, text
-from detector.reports.page import asset, policy, template
+from detector.reports.page import policy, styles, template
 from detector.reports.wording import described, file_name, plain, plural, reason_in_words, title_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def pieces_of(report: LookupReport, copies: SmallCopies) -> Iterator[Markup]:
         report: What was found.
         copies: Its pictures.
     """
-    style = asset("page.css") + asset("dossier.css")
+    style = styles("page.css", "dossier.css")
     slots: dict[str, Callable[[], Iterable[Markup]]] = {
         "policy": lambda: [policy(style)],
         "style": lambda: [Markup(f"<style>{style}</style>")],

@@ -22,7 +22,7 @@ from detector.reports.audit_tables import (
 )
 from detector.reports.cards import figure
 from detector.reports.markup import Markup, element, filled, joined
-from detector.reports.page import asset, footer, policy, template
+from detector.reports.page import footer, policy, styles, template
 from detector.reports.pictures import Shown, shown_file, shown_reference
 from detector.reports.wording import described, level_in_words, plural, shortened, title_of
 
@@ -65,7 +65,7 @@ def write_html(
     Raises:
         UsageError: The file cannot be written.
     """
-    style = asset("page.css") + asset("audit_page.css")
+    style = styles("page.css", "audit_page.css")
     page = _Page(report, items, plots, index)
     slots: dict[str, Callable[[], Iterable[Markup]]] = {
         "policy": lambda: [policy(style)],

@@ -10,7 +10,7 @@ from detector.report import Evidence, Reference
 from detector.reports.atomic import replacing
 from detector.reports.cards import MAX_PLACES, figure, shape_of
 from detector.reports.markup import Markup, element, filled, joined, text
-from detector.reports.page import asset, footer, policy, template
+from detector.reports.page import footer, policy, styles, template
 from detector.reports.pictures import Shown, shown_reference
 from detector.reports.wording import (
     NBSP,
@@ -60,7 +60,7 @@ def write_html(
     Raises:
         UsageError: The file cannot be written.
     """
-    style = asset("page.css") + asset("duplicates_page.css")
+    style = styles("page.css", "duplicates_page.css")
     slots: dict[str, Callable[[], Iterable[Markup]]] = {
         "policy": lambda: [policy(style)],
         "style": lambda: [Markup(f"<style>{style}</style>")],

@@ -83,7 +83,7 @@ def write_html(
     with replacing(path) as file, tempfile.TemporaryFile() as spool:
         collected = _collect(findings, spool, max_shown)
         page = _Page(collected, spool, thumbnail)
-        style, script = asset("page.css"), asset("page.js")
+        style, script = styles("page.css"), asset("page.js")
         slots: dict[str, Callable[[], Iterable[Markup]]] = {
             "policy": lambda: [policy(style, script)],
             "style": lambda: [Markup(f"<style>{style}</style>")],
@@ -348,6 +348,11 @@ def _digest(content: str) -> str:
 def template(name: str) -> str:
     """Return a page that is shipped beside this module, with the head that all pages share."""
     return asset("head.html") + asset(name)
+
+
+def styles(*names: str) -> str:
+    """Return the look that all pages share, and then the style sheets of this one."""
+    return "".join(asset(name) for name in ("look.css", *names))
 
 
 def asset(name: str) -> str:

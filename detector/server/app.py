@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from detector import __version__
@@ -71,8 +71,10 @@ def create_app(options: ServerOptions) -> FastAPI:
 
 def _add_pages(app: FastAPI) -> None:
     from detector.server import pages
+    from detector.server.rendering import LOOK
 
     app.include_router(pages.router, include_in_schema=False)
+    app.add_route(f"/static/{LOOK.name}", lambda _: FileResponse(LOOK))
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
 
 

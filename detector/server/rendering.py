@@ -18,6 +18,8 @@ from detector.server.options import ServerOptions
 
 FOLDER = Path(__file__).parent
 TEMPLATES, STATIC = FOLDER / "templates", FOLDER / "static"
+LOOK = FOLDER.parent / "reports" / "look.css"
+"""What the pages share with reports that are written to files; served as if it lay in `STATIC`."""
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -36,6 +38,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
         "has_scans": bool(options.findings),
         "guarded": bool(options.token),
         "path": request.url.path,
+        "look": address_of(LOOK.name),
         "styles": address_of("page.css"),
         "script": address_of("page.js"),
         "icon": address_of("icon.svg"),
@@ -78,8 +81,9 @@ def environment() -> Environment:
 
 @lru_cache(maxsize=8)
 def address_of(name: str) -> str:
-    """Return where a file of ``static/`` is loaded from; another after it has changed."""
-    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    """Return where a file of ``static/``, or `LOOK`, is loaded from; another after it has changed."""
+    path = LOOK if name == LOOK.name else STATIC / name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     return f"/static/{name}?{digest}"
 
 
