@@ -39,6 +39,7 @@ __all__ = [
     "judge",
     "licence_sentence",
     "normalise",
+    "opt_out_sentences",
     "opt_outs",
 ]
 
@@ -456,6 +457,11 @@ def opt_outs(occurrence: Occurrence) -> tuple[OptOut, ...]:
         if sentence:
             found.setdefault((signal, sentence), OptOut(signal, key, value, sentence))
     return tuple(found.values())
+
+
+def opt_out_sentences(occurrences: Iterable[Occurrence]) -> tuple[str, ...]:
+    """Return what the opt-outs of a work's occurrences say, each sentence once."""
+    return tuple(dict.fromkeys(each.sentence for place in occurrences for each in opt_outs(place)))
 
 
 def _opt_out_sentence(signal: OptOutSignal, key: str, value: str) -> str:

@@ -29,7 +29,7 @@ from detector.reports.wording import (
     region_in_words,
     title_of,
 )
-from detector.rights import licence_sentence, opt_outs
+from detector.rights import licence_sentence, opt_out_sentences
 
 MAX_REPLICAS = 12
 """Generated pictures shown of a work; the others are counted."""
@@ -137,8 +137,8 @@ def _rights(work: FoundWork, report: LookupReport) -> Markup:
         if silent < len(work.reference.occurrences):
             pieces.append(element("p", "What is recorded agrees with the licence you state.", class_="note"))
     pieces.append(element("p", element("bdi", plain(licence_sentence(work.reference))), class_="note rights"))
-    signals = {each.sentence: None for place in work.reference.occurrences for each in opt_outs(place)}
-    pieces += [element("p", element("bdi", plain(sentence)), class_="note") for sentence in signals]
+    said = opt_out_sentences(work.reference.occurrences)
+    pieces += [element("p", element("bdi", plain(sentence)), class_="note") for sentence in said]
     return joined(pieces)
 
 

@@ -151,7 +151,7 @@ def _match(match: Match) -> RenderableType:
         region_in_words,
         title_of,
     )
-    from detector.rights import licence_sentence, opt_outs
+    from detector.rights import licence_sentence, opt_out_sentences
 
     occurrences = match.reference.occurrences
     place = described(occurrences)
@@ -179,7 +179,7 @@ def _match(match: Match) -> RenderableType:
     row("work", f"{place.path}, {match.reference.width} × {match.reference.height}")
     row("source", place.source)
     row("licence", licence_sentence(match.reference))
-    row("opt-outs", *dict.fromkeys(o.sentence for each in occurrences for o in opt_outs(each)))
+    row("opt-outs", *opt_out_sentences(occurrences))
     row("repeats", places_in_words(len(occurrences)), near_duplicates_in_words(match.near_duplicates))
     return Group(head, table)
 

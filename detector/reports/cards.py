@@ -28,7 +28,7 @@ from detector.reports.wording import (
     region_in_words,
     title_of,
 )
-from detector.rights import licence_sentence, opt_outs
+from detector.rights import licence_sentence, opt_out_sentences
 
 MAX_CORNERS = 64
 """Of a region that is drawn; ours have about ten."""
@@ -257,12 +257,12 @@ def _evidence(match: Match) -> Markup:
 
 
 def _rights(match: Match) -> Markup:
-    signals = {signal.sentence: None for place in match.reference.occurrences for signal in opt_outs(place)}
+    said = opt_out_sentences(match.reference.occurrences)
     return joined(
         [
             element("h4", "What the licence asks"),
             element("p", element("bdi", plain(licence_sentence(match.reference))), class_="note rights"),
-            *(element("p", element("bdi", plain(sentence)), class_="note") for sentence in signals),
+            *(element("p", element("bdi", plain(sentence)), class_="note") for sentence in said),
         ]
     )
 

@@ -20,7 +20,7 @@ from detector.reports.wording import (
     region_in_words,
     title_of,
 )
-from detector.rights import licence_sentence, opt_outs
+from detector.rights import licence_sentence, opt_out_sentences
 from detector.server.engine import Engine
 from detector.server.holdings import Holdings
 from detector.server.overlays import Overlay, alignment, overlay
@@ -150,7 +150,6 @@ def facts_of(reference: Reference, near_duplicates: int) -> WorkFacts:
     """Say of a training image what is recorded."""
     place = described(reference.occurrences)
     licences = dict.fromkeys(o.licence.strip() or NOT_RECORDED for o in reference.occurrences)
-    signals = dict.fromkeys(signal.sentence for o in reference.occurrences for signal in opt_outs(o))
     return WorkFacts(
         title=title_of(place),
         artist=place.artist.strip(),
@@ -158,7 +157,7 @@ def facts_of(reference: Reference, near_duplicates: int) -> WorkFacts:
         places=reference.occurrences[:MAX_PLACES],
         more=max(0, len(reference.occurrences) - MAX_PLACES),
         rights=licence_sentence(reference),
-        opt_outs=tuple(signals),
+        opt_outs=opt_out_sentences(reference.occurrences),
         near=near_duplicates_in_words(near_duplicates),
     )
 
