@@ -46,13 +46,20 @@ class Thumbnails:
             if writable:
                 self._connection = sqlite3.connect(path, **options)
                 self._connection.execute("PRAGMA secure_delete = ON")
-                self._connection.execute("PRAGMA synchronous = FULL")
+                # EXTRA, not FULL: the catalogue counts on what was put here, and with FULL the last commit can be
+                # undone by a power cut that brings the rollback journal back (sqlite.org/pragma.html#pragma_synchronous).
+                self._connection.execute("PRAGMA synchronous = EXTRA")
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS thumbnail (sha256 TEXT PRIMARY KEY, webp BLOB NOT NULL)"
                 )
             elif path.is_file():
+                # Readers write nothing, but have to undo what a writer that was killed left half done.
                 address = path.absolute().as_uri()
-                self._connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
+                try:
+                    self._connection = sqlite3.connect(f"{address}?mode=rw", uri=True, **options)
+                except sqlite3.OperationalError:  # a folder that cannot be written to
+                    self._connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
+                self._connection.execute("PRAGMA query_only = ON")
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
