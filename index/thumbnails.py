@@ -112,7 +112,8 @@ class Thumbnails:
     def keep_only(self, digests: set[str]) -> int:
         """Erase thumbnails of all other references, bytes included. Returns how many."""
         gone = self.digests() - digests
-        if gone and self._connection is not None:
+        # Free pages without anything to erase: another one was interrupted before it gave them back.
+        if self._connection is not None and (gone or self._run("PRAGMA freelist_count")[0][0]):
             with self._lock:
                 try:
                     with self._connection:

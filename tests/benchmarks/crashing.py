@@ -99,6 +99,9 @@ def in_child(work: Callable[[], Any], *, kill_after: float | None = None) -> Out
     Args:
         work: Returns JSON values.
         kill_after: Seconds after which the child is killed.
+
+    Returns:
+        How it ended.
     """
     reading, writing = os.pipe()
     child = os.fork()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from index import build, importing, optimizing, reference_index, workers
+from index import build, calibration, importing, optimizing, reference_index, workers
 from index.build import BuildOptions, build_index
 from index.errors import UnreadableImageError
 from index.images import read_image
@@ -29,8 +29,11 @@ from index.sketches import Measured
 
 NAMES = ("pdq", "phash", "keypoints")
 TOWER = "clip:bundled"
-FIRST, SECOND = 22, 9
-"""Pictures: enough to calibrate (`index.calibration.MIN_SAMPLES`), and those added later."""
+FIRST, SECOND = 8, 4
+"""Pictures that indexes are built of, and those added later."""
+
+SHARD = 5
+"""Rows in a file of embeddings."""
 
 FROZEN = Path(__file__).resolve().parents[1] / "data" / "index-v1"
 
@@ -99,9 +102,9 @@ def make_world(folder: Path, *, seed: int) -> World:
         (world.rows / name).mkdir(parents=True)
     for shard in range(2):
         np.save(
-            world.rows / "img_emb" / f"img_emb_{shard}.npy", rng.standard_normal((12, 256)).astype(np.float16)
+            world.rows / "img_emb" / f"img_emb_{shard}.npy", rng.standard_normal((SHARD, 256)).astype(np.float16)
         )
-        table = [f"https://pictures.example/{shard}/{n}.jpg,a picture {n}" for n in range(12)]
+        table = [f"https://pictures.example/{shard}/{n}.jpg,a picture {n}" for n in range(SHARD)]
         text = "\n".join(["url,caption", *table]) + "\n"
         (world.rows / "metadata" / f"metadata_{shard}.csv").write_text(text, encoding="utf-8")
     return world
@@ -156,9 +159,10 @@ def _remember_descriptions() -> None:
 
 
 def _settle() -> None:
-    """Make commits small and merging frequent, and let sketches of few rows pass."""
-    reference_index.MERGE_ABOVE = 3
-    build.CHUNK = 3
+    """Let few references be calibrated, few segments merged, few pictures handed to a worker, few rows sketched."""
+    calibration.MIN_SAMPLES = 4
+    reference_index.MERGE_ABOVE = 2
+    build.CHUNK = 2
     importing.COMPARED = 0
     good = Measured(1.0, 1, 0.1, 1.0)
     optimizing._tuned = lambda sketched, rows, asked, target: (64, good)  # type: ignore[assignment]
@@ -166,7 +170,7 @@ def _settle() -> None:
 
 # The operations
 
-_options = BuildOptions(workers=1, batch_size=6)
+_options = BuildOptions(workers=1, batch_size=3)
 
 
 def _build(world: World, out: Path, *, names: Sequence[str] = NAMES) -> None:
@@ -180,7 +184,7 @@ def _build_half(world: World, out: Path) -> None:
         pass
 
     def stop(progress: build.BuildProgress) -> None:
-        if progress.done >= 14:
+        if progress.done >= 5:
             raise _Killed
 
     try:
@@ -224,7 +228,7 @@ def _optimize(world: World, out: Path) -> None:
 
 
 def _import(world: World, out: Path) -> None:
-    options = ImportOptions(batch_rows=5, compared=0)
+    options = ImportOptions(batch_rows=3, compared=0)
     import_embeddings(world.rows, out, model="bundled", options=options)
 
 

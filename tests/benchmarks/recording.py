@@ -114,6 +114,8 @@ class Recorder:
             ctypes.c_int,
         ]
         self._disarm.restype = ctypes.c_long
+        self._clock = library.recorder_clock
+        self._clock.argtypes = [ctypes.c_int64]
         self._mark.argtypes = [ctypes.c_int64]
 
     def arm(self, root: Path, *, mode: Mode, at: int = 0, error: int = 0, log: Path | None = None) -> None:
@@ -132,6 +134,10 @@ class Recorder:
     def disarm(self) -> int:
         """Stop watching; return how many boundaries there were."""
         return int(self._disarm())
+
+    def set_clock(self, seconds: int) -> None:
+        """Let this process's clock be so many seconds ahead, or behind."""
+        self._clock(seconds)
 
     def mark(self, value: int) -> None:
         """Log a value between the calls."""
