@@ -858,7 +858,10 @@ class ReferenceIndex(Searchable):
                     digest = file_digest(path, ids_path(path))
                     _, ids = map_segment(path)
                 except FileNotFoundError:
-                    problems.append(f"segment {segment.file} is missing")
+                    if segment.file in self._pinned and segment.file not in self._named_now():
+                        covered.append(self._pinned[segment.file][1])
+                    else:
+                        problems.append(f"segment {segment.file} is missing")
                 except (OSError, ValueError, EOFError) as error:
                     problems.append(f"segment {segment.file} cannot be read: {error}")
                 else:
@@ -877,7 +880,7 @@ class ReferenceIndex(Searchable):
                 intact = file_digest(*sketching.paths(self._ann, each.file)) == each.sha256
             except OSError:
                 intact = False
-            if not intact or self._load_sketches(name, each) is None:
+            if (not intact or self._load_sketches(name, each) is None) and each.file in self._named_now():
                 problems.append(
                     f"sketches of {name} are not what was committed: matches may be missed. Make them anew: "
                     f"detector index optimize --index {self.path}"
@@ -888,9 +891,27 @@ class ReferenceIndex(Searchable):
             except IndexCorruptError as error:
                 problems.append(str(error))
             else:
+                with self._newest() if bare else contextlib.nullcontext(self._catalog) as newest:
+                    bare &= newest.digests()
                 if bare:
                     problems.append(f"{len(bare)} references have no thumbnail")
         return problems
+
+    @contextlib.contextmanager
+    def _newest(self) -> Iterator[Catalog]:
+        """Give the catalogue as it is now: a writer may have gone on since this reader opened it."""
+        newest = self._catalog if self._lock is not None else Catalog(self.path, writable=False)
+        try:
+            yield newest
+        finally:
+            if newest is not self._catalog:
+                newest.close()
+
+    def _named_now(self) -> set[str]:
+        """Return the files of segments and the stems of sketches that the newest commit names."""
+        with self._newest() as newest:
+            sketches = (newest.fact("sketches") or {}).values()
+            return {segment.file for segment in newest.segments()} | {str(each["file"]) for each in sketches}
 
 
 def _there_already(folder: Path) -> UsageError:
