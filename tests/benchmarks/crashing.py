@@ -351,7 +351,10 @@ class Subject:
                 known.add(key)
                 case = self._scratch / f"cut-{place}-{loss.name}-{len(known)}"
                 powercuts.written(contents, case)
-                tally.judge(f"{place} of {len(log)}, lost: {loss.value}", self.check(case, generation=generation, finished=finished))
+                tally.judge(
+                    f"{place} of {len(log)}, lost: {loss.value}",
+                    self.check(case, generation=generation, finished=finished),
+                )
         return tally
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from index import build, calibration, importing, optimizing, reference_index, workers
+from index import build, calibration, descriptors, importing, optimizing, reference_index, workers
 from index.build import BuildOptions, build_index
+from index.descriptors import DescriptorSpec, Kind
 from index.errors import UnreadableImageError
-from index.images import read_image
+from index.images import Picture, read_image
 from index.importing import ImportOptions, import_embeddings
 from index.items import SourceItem
 from index.optimizing import optimize
@@ -31,6 +33,9 @@ NAMES = ("pdq", "phash", "keypoints")
 TOWER = "clip:bundled"
 FIRST, SECOND = 8, 4
 """Pictures that indexes are built of, and those added later."""
+
+WIDTH = 256
+"""Columns of its rows."""
 
 SHARD = 5
 """Rows in a file of embeddings."""
@@ -102,7 +107,8 @@ def make_world(folder: Path, *, seed: int) -> World:
         (world.rows / name).mkdir(parents=True)
     for shard in range(2):
         np.save(
-            world.rows / "img_emb" / f"img_emb_{shard}.npy", rng.standard_normal((SHARD, 256)).astype(np.float16)
+            world.rows / "img_emb" / f"img_emb_{shard}.npy",
+            rng.standard_normal((SHARD, WIDTH)).astype(np.float16),
         )
         table = [f"https://pictures.example/{shard}/{n}.jpg,a picture {n}" for n in range(SHARD)]
         text = "\n".join(["url,caption", *table]) + "\n"
@@ -117,8 +123,32 @@ def _paint(rng: np.random.Generator) -> Image.Image:
     return Image.blend(coarse, noise.filter(ImageFilter.GaussianBlur(2)), 0.4)
 
 
+class StandIn:
+    """Stands for the bundled tower, which takes seconds to load: unit rows of what a picture looks like in small."""
+
+    spec = DescriptorSpec(TOWER, 1, Kind.UNIT, WIDTH)
+    batched = False
+
+    def describe(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
+        """Describe pictures: float32, (1, width) each."""
+        rows = []
+        for picture in pictures:
+            small = np.asarray(picture.to_pil().convert("L").resize((16, 16)), np.float32).reshape(1, WIDTH)
+            rows.append(small / np.linalg.norm(small))
+        return rows
+
+    def describe_mirrored(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
+        """Describe mirrored pictures."""
+        return [row.reshape(16, 16)[:, ::-1].reshape(1, WIDTH) for row in self.describe(pictures)]
+
+
 def warm_up(world: World, *, tower: bool) -> None:
-    """Load what the operations need, and describe the searches' pictures, before processes fork off."""
+    """Load what the operations need, and describe the searches' pictures, before processes fork off.
+
+    Args:
+        world: Gets its queries.
+        tower: Load the bundled tower; otherwise `StandIn` takes its name.
+    """
     import cv2
 
     cv2.setNumThreads(1)
@@ -126,10 +156,13 @@ def warm_up(world: World, *, tower: bool) -> None:
     _remember_descriptions()
     _settle()
     warm = world.folder / "warm.index"
-    for names in [NAMES, *([(*NAMES, TOWER), (TOWER,)] if tower else [])]:
+    if not tower:
+        real = descriptors.create
+        descriptors.create = lambda name, **options: StandIn() if name == TOWER else real(name, **options)
+    for names in (NAMES, (*NAMES, TOWER), (TOWER,)):
         with ReferenceIndex.create(warm, descriptors=names) as index:
             world.queries[names] = index.describe(pictures)
-        if NAMES[0] in names:
+        if len(names) > 1:
             build_index([world.first, world.second], warm, options=_options)
         seen(warm, world)
         shutil.rmtree(warm)
@@ -282,11 +315,14 @@ def operations(*, tower: bool) -> list[Operation]:
     """Return all operations.
 
     Args:
-        tower: Those too that need the bundled tower, which takes seconds to load.
+        tower: Only those that need the bundled tower itself.
     """
+    if tower:
+        return [Operation("build with the tower", _nothing, partial(_build, names=(*NAMES, TOWER)))]
     erase = partial(_remove, erase=True)
     filed = partial(_in_turn, steps=(_build, _file))
-    found = [
+    imported = partial(_in_turn, steps=(_import, _optimize))
+    return [
         Operation("build", _nothing, _build),
         Operation("build, resumed", _build_half, _build),
         Operation("add", _build, _add),
@@ -300,17 +336,11 @@ def operations(*, tower: bool) -> list[Operation]:
         Operation("requests: accept", filed, _accept, erases=True),
         Operation("requests: decline", filed, _decline),
         Operation("migration", _frozen, _migrate),
+        Operation("import-embeddings", _nothing, _import),
+        Operation("optimize", _import, _optimize),
+        Operation("optimize again", imported, _optimize),
+        Operation("compact, optimized", partial(_in_turn, steps=(imported, _drop_some)), _compact, True),
     ]
-    if tower:
-        imported = partial(_in_turn, steps=(_import, _optimize))
-        found += [
-            Operation("build with the tower", _nothing, partial(_build, names=(*NAMES, TOWER))),
-            Operation("import-embeddings", _nothing, _import),
-            Operation("optimize", _import, _optimize),
-            Operation("optimize again", imported, _optimize),
-            Operation("compact, optimized", partial(_in_turn, steps=(imported, _drop_some)), _compact, True),
-        ]
-    return found
 
 
 def _drop_some(world: World, out: Path) -> None:
@@ -346,7 +376,9 @@ def seen(folder: Path, world: World) -> Seen:
             "requests": sorted((r.state, r.sha256s, r.name, r.reason) for r in index.requests()),
             "forgotten": sorted(index.forgotten()),
             "calibration": {
-                name: [f"{value:.5g}" if isinstance(value, float) else value for value in null.to_dict().values()]
+                name: [
+                    f"{value:.5g}" if isinstance(value, float) else value for value in null.to_dict().values()
+                ]
                 for name, null in index.calibration().items()
             },
             "imported": [each.to_dict() for each in index.imported()],
@@ -442,4 +474,3 @@ def leavings(case: Path, folder: Path, *, erases: bool, now: Seen) -> list[str]:
     if erases and now["dead rows"]:
         problems.append(f"{now['dead rows']} rows of gone references are still there")
     return problems
-

@@ -140,7 +140,9 @@ class Surroundings:
             build_index([world.first, world.second], out, options=_options)
             now = seen(out, world)
             problems["unclean"] += now["check"]
-            problems["differing"] += differing(_untimed(now, case / "world"), _untimed(self.wanted, self.world.folder))
+            problems["differing"] += differing(
+                _untimed(now, case / "world"), _untimed(self.wanted, self.world.folder)
+            )
             jump()
             with ReferenceIndex.open(out, writable=True) as index:
                 index.remove(artist="Artist 1", erase=True)
@@ -154,7 +156,7 @@ class Surroundings:
 
     # Others
 
-    def two_writers(self, rounds: int) -> Tally:
+    def several_writers(self, rounds: int) -> Tally:
         """Start several writers at once, on a new index and on one that is there."""
         tally = Tally("build, add, remove", "several writers at once")
         for number in range(rounds):
@@ -164,7 +166,9 @@ class Surroundings:
             if number % 2:
                 shutil.copytree(self.first, out)
             told = [case / f"told-{n}" for n in range(6)]
-            children = [_started(lambda n=n, path=path: self._write(out, n, path)) for n, path in enumerate(told)]
+            children = [
+                _started(lambda n=n, path=path: self._write(out, n, path)) for n, path in enumerate(told)
+            ]
             for child in children:
                 os.waitpid(child, 0)
             problems = self._judged(lambda out=out, told=told: self._written(out, told))
@@ -213,7 +217,9 @@ class Surroundings:
         shutil.copytree(self.both, out)
         until = time.monotonic() + seconds
         told = [case / f"told-{n}" for n in range(READERS)]
-        children = [_started(lambda path=path, n=n: self._read(out, until, n, path)) for n, path in enumerate(told)]
+        children = [
+            _started(lambda path=path, n=n: self._read(out, until, n, path)) for n, path in enumerate(told)
+        ]
         writer = in_child(lambda: self._rewrite(out, until), kill_after=seconds + LONGEST_S)
         for child in children:
             os.waitpid(child, 0)
@@ -233,7 +239,9 @@ class Surroundings:
                 contents.setdefault(generation, set()).add(key)
         torn = [generation for generation, keys in contents.items() if len(keys) > 1]
         tally.lost += len(torn)
-        tally.notes += [f"{tally.fault}: generation {generation} was seen in two ways" for generation in torn[:3]]
+        tally.notes += [
+            f"{tally.fault}: generation {generation} was seen in two ways" for generation in torn[:3]
+        ]
         if writer.how != "done":
             tally.crashed += 1
             tally.notes.append(f"{tally.fault}: the writer: {writer.how} {writer.value}")
@@ -248,9 +256,7 @@ class Surroundings:
         while time.monotonic() < until:
             with ReferenceIndex.open(out, writable=True) as index:
                 index.remove(artist=f"Artist {rounds % 4}", erase=True)
-            build_index(
-                [self.world.first, self.world.second], out, options=replace(_options, take_back=True)
-            )
+            build_index([self.world.first, self.world.second], out, options=replace(_options, take_back=True))
             with ReferenceIndex.open(out, writable=True) as index:
                 index.remove(artist=f"Artist {(rounds + 1) % 4}")
                 index.compact()
@@ -273,7 +279,9 @@ class Surroundings:
                             found = index.search(query)
                             report["searches"] += 1
                             if not found or any(index.reference(each.reference_id) is None for each in found):
-                                report["changed"].append(f"generation {index.generation}: a candidate is gone")
+                                report["changed"].append(
+                                    f"generation {index.generation}: a candidate is gone"
+                                )
                         time.sleep(rng.uniform(0, 0.02))
                     if rng.random() < 0.3:
                         report["changed"] += [f"check: {text}" for text in index.check()]
@@ -349,7 +357,11 @@ def _untimed(found: Seen, world: Path) -> Seen:
     """Leave out times of change, and where the pictures lie."""
     values = plain(found)
     values["references"] = {
-        digest: [shape, sorted([os.path.relpath(place[0], world), place[1], place[3]] for place in places), *more]
+        digest: [
+            shape,
+            sorted([os.path.relpath(place[0], world), place[1], place[3]] for place in places),
+            *more,
+        ]
         for digest, (shape, places, *more) in values["references"].items()
     }
     values["rejected"] = [[os.path.relpath(path, world), reason] for path, reason in values["rejected"]]
