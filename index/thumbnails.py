@@ -46,8 +46,8 @@ class Thumbnails:
             if writable:
                 self._connection = sqlite3.connect(path, **options)
                 self._connection.execute("PRAGMA secure_delete = ON")
-                # EXTRA, not FULL: the catalogue counts on what was put here, and with FULL the last commit can be
-                # undone by a power cut that brings the rollback journal back (sqlite.org/pragma.html#pragma_synchronous).
+                # EXTRA, not FULL: the catalogue counts on what was put here, and with FULL a power cut that brings
+                # the rollback journal back undoes the last commit (https://sqlite.org/pragma.html#pragma_synchronous).
                 self._connection.execute("PRAGMA synchronous = EXTRA")
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS thumbnail (sha256 TEXT PRIMARY KEY, webp BLOB NOT NULL)"

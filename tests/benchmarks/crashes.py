@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import itertools
 import json
 import os
 import random
@@ -185,7 +186,7 @@ def _spread(last: int, number: int, rng: random.Random) -> list[int]:
     if number == 0 or number >= last:
         return list(range(1, last + 1))
     bounds = [last * n // number for n in range(number + 1)]
-    return [rng.randint(low + 1, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [rng.randint(low + 1, high) for low, high in itertools.pairwise(bounds)]
 
 
 def forget_to_sync() -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong around an index: sources that vanish, clocks that jump, other writers, many readers, no permission."""
+"""What goes wrong around an index: sources that vanish, clocks that jump, other writers, readers, no permission."""
 
 from __future__ import annotations
 
@@ -167,7 +167,8 @@ class Surroundings:
                 shutil.copytree(self.first, out)
             told = [case / f"told-{n}" for n in range(6)]
             children = [
-                _started(lambda n=n, path=path: self._write(out, n, path)) for n, path in enumerate(told)
+                _started(lambda n=n, path=path, out=out: self._write(out, n, path))
+                for n, path in enumerate(told)
             ]
             for child in children:
                 os.waitpid(child, 0)
