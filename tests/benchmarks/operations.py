@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from index import build, calibration, descriptors, importing, optimizing, reference_index, workers
+from index import build, calibration, importing, neural, optimizing, reference_index, workers
 from index.build import BuildOptions, build_index
 from index.descriptors import DescriptorSpec, Kind
 from index.errors import UnreadableImageError
@@ -157,8 +157,7 @@ def warm_up(world: World, *, tower: bool) -> None:
     _settle()
     warm = world.folder / "warm.index"
     if not tower:
-        real = descriptors.create
-        descriptors.create = lambda name, **options: StandIn() if name == TOWER else real(name, **options)
+        neural.ClipDescriptor = lambda name, **options: StandIn()  # type: ignore[assignment,misc]
     for names in (NAMES, (*NAMES, TOWER), (TOWER,)):
         with ReferenceIndex.create(warm, descriptors=names) as index:
             world.queries[names] = index.describe(pictures)
