@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from tests.benchmarks.operations import FIRST, NAMES, SECOND, Seen, World, diffe
 from tests.benchmarks.recording import Recorder
 
 READERS = 20
+OVER = "over"
+"""File that tells the readers to stop."""
+
 NOBODY = 65534
 YEARS = 365 * 86_400
 
@@ -170,8 +174,7 @@ class Surroundings:
                 _started(lambda n=n, path=path, out=out: self._write(out, n, path))
                 for n, path in enumerate(told)
             ]
-            for child in children:
-                os.waitpid(child, 0)
+            tally.stuck += _ended(children)
             problems = self._judged(lambda out=out, told=told: self._written(out, told))
             tally.faults += len(children)
             tally.judge(f"round {number}", problems)
@@ -194,7 +197,7 @@ class Surroundings:
 
     def _written(self, out: Path, told: list[Path]) -> dict[str, list[str]]:
         problems: dict[str, list[str]] = {"lost": [], "unclean": [], "differing": [], "crashed": []}
-        said = [json.loads(path.read_text(encoding="utf-8")) for path in told]
+        said = [json.loads(path.read_text(encoding="utf-8")) for path in told if path.exists()]
         problems["crashed"] += [text for how, text in said if how == "crashed"]
         if not any(how == "done" for how, _ in said):
             problems["lost"].append(f"nobody could write: {said}")
@@ -218,12 +221,10 @@ class Surroundings:
         shutil.copytree(self.both, out)
         until = time.monotonic() + seconds
         told = [case / f"told-{n}" for n in range(READERS)]
-        children = [
-            _started(lambda path=path, n=n: self._read(out, until, n, path)) for n, path in enumerate(told)
-        ]
+        children = [_started(lambda path=path, n=n: self._read(out, n, path)) for n, path in enumerate(told)]
         writer = in_child(lambda: self._rewrite(out, until), kill_after=seconds + LONGEST_S)
-        for child in children:
-            os.waitpid(child, 0)
+        (case / OVER).touch()
+        tally.stuck += _ended(children)
         contents: dict[int, set[str]] = {}
         for path in told:
             if not path.exists():
@@ -246,15 +247,13 @@ class Surroundings:
         if writer.how != "done":
             tally.crashed += 1
             tally.notes.append(f"{tally.fault}: the writer: {writer.how} {writer.value}")
-        elif not writer.value:
-            raise RuntimeError("the writer finished no round")
         tally.judge("afterwards", self._judged(lambda: {"unclean": seen(out, self.world)["check"]}))
         shutil.rmtree(case)
         return tally
 
     def _rewrite(self, out: Path, until: float) -> int:
         rounds = 0
-        while time.monotonic() < until:
+        while rounds == 0 or time.monotonic() < until:
             with ReferenceIndex.open(out, writable=True) as index:
                 index.remove(artist=f"Artist {rounds % 4}", erase=True)
             build_index([self.world.first, self.world.second], out, options=replace(_options, take_back=True))
@@ -266,10 +265,10 @@ class Surroundings:
             rounds += 1
         return rounds
 
-    def _read(self, out: Path, until: float, number: int, told: Path) -> None:
+    def _read(self, out: Path, number: int, told: Path) -> None:
         rng = random.Random(number)
         report: dict[str, Any] = {"opened": 0, "searches": 0, "failed": [], "changed": [], "contents": []}
-        while time.monotonic() < until:
+        while not (out.parent / OVER).exists():
             try:
                 with ReferenceIndex.open(out) as index:
                     report["opened"] += 1
@@ -341,6 +340,20 @@ def _started(work: Callable[[], None]) -> int:
         finally:
             os._exit(0)
     return child
+
+
+def _ended(children: list[int]) -> int:
+    """Wait for children; kill those that do not end, and return how many those are."""
+    until, stuck = time.monotonic() + LONGEST_S, 0
+    for child in children:
+        while not os.waitpid(child, os.WNOHANG)[0]:
+            if time.monotonic() > until:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                stuck += 1
+                break
+            time.sleep(0.01)
+    return stuck
 
 
 def _contents(index: ReferenceIndex) -> str:
