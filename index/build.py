@@ -40,6 +40,9 @@ MODEL_OVERSAMPLING = 2
 CHUNK = 8
 """Pictures handed to a worker at once."""
 
+NOT_THE_FILES_FAULT = frozenset({"missing", "permission_denied", "read_error"})
+"""Reasons to try a file again next time, though its size and time of change are the same: a disk may come back."""
+
 SHOWN_REJECTIONS = 1000
 """Rejections kept in a `BuildReport`; all of them are in the catalogue."""
 
@@ -172,7 +175,7 @@ def build_index(
         run = _Run(index, chosen, _total(opened), on_progress)
         run.go(items, start_workers)
         index.merge_small_segments()
-        if run.added:
+        if run.added or index.calibration_is_stale:
             index.calibrate()
         return BuildReport(
             path=str(location),
@@ -323,7 +326,10 @@ class _Run:
 
     def _reject_item(self, item: SourceItem, error: UnreadableImageError) -> None:
         rejected = Rejected(item.locator, error.reason, error.detail)
-        self._reject(rejected, size=item.size, mtime_ns=item.mtime_ns)
+        if error.reason in NOT_THE_FILES_FAULT:
+            self._reject(rejected)
+        else:
+            self._reject(rejected, size=item.size, mtime_ns=item.mtime_ns)
 
     def _reject(self, rejected: Rejected, *, size: int = -1, mtime_ns: int = 0) -> None:
         self.rejected += 1

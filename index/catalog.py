@@ -245,6 +245,11 @@ class Catalog:
 
     # References and occurrences
 
+    @property
+    def last_id(self) -> int:
+        """The highest id that a reference was ever given, 0 where there was none."""
+        return self._number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'reference'")
+
     def counts(self) -> tuple[int, int, int]:
         """Return how many references, occurrences and rejected files there are."""
         return (
@@ -363,8 +368,7 @@ class Catalog:
         Returns:
             Their ids, in the same order, above all that were ever given.
         """
-        given = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'reference'")
-        first = int(given[0][0]) + 1 if given else 1
+        first = self.last_id + 1
         ids = range(first, first + len(references))
         self._many(
             "INSERT INTO reference (id, sha256, width, height, trim) VALUES (?, ?, ?, ?, ?)",

@@ -66,6 +66,12 @@ _OURS = {"vectors", "ann", MANIFEST, f"{MANIFEST}.tmp", LOCK_FILE, f"{LOCK_FILE}
 }
 """Names in an index folder; a creation that was killed leaves some of them, and is taken up again."""
 
+ERASING = "erasing"
+"""Fact that is true from the commit that gives references up to the end of overwriting them: a kill may lie between."""
+
+CALIBRATED_TO = "calibrated_to"
+"""Fact: the highest id given when the index was last calibrated."""
+
 MERGE_ABOVE = 24
 """Small segments of one descriptor that a writer leaves standing before it merges them."""
 
@@ -185,9 +191,7 @@ class ReferenceIndex(Searchable):
         """
         folder = Path(path)
         if (folder / MANIFEST).exists():
-            raise UsageError(
-                f"{folder}: an index is there already. Add to it: detector index add … --out {folder}"
-            )
+            raise _there_already(folder)
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file. Name a folder for the index")
         if folder.is_dir() and any(entry.name not in _OURS for entry in folder.iterdir()):
@@ -204,9 +208,14 @@ class ReferenceIndex(Searchable):
             "squares": squares,
         }
         with _write_errors(folder):
+            # Folders that get a new entry: until they are synced, a power cut can take the index out of them.
+            whole = folder.absolute()
+            new_in = [whole.parent, *(each.parent for each in whole.parents if not each.exists())]
             (folder / "vectors").mkdir(parents=True, exist_ok=True)
             lock = _acquire(folder)
             try:
+                if (folder / MANIFEST).exists():  # since this was looked at: another program made it
+                    raise _there_already(folder)
                 text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
                 index = cls(folder, manifest, lock=lock, device=device, new=True)
                 if index.generation:
@@ -216,6 +225,8 @@ class ReferenceIndex(Searchable):
                         f"holds an index whose {MANIFEST} is missing. Restore it, or name a new folder",
                     )
                 _write_atomically(folder / MANIFEST, text.encode())
+                for made_in in new_in:
+                    _sync_folder(made_in)
             except BaseException:
                 lock.release()
                 raise
@@ -408,6 +419,7 @@ class ReferenceIndex(Searchable):
             if entry not in kept:
                 with contextlib.suppress(PermissionError):
                     entry.unlink()
+        (self.path / f"{MANIFEST}.tmp").unlink(missing_ok=True)
 
     def remove(
         self,
@@ -419,7 +431,8 @@ class ReferenceIndex(Searchable):
     ) -> tuple[int, int]:
         """Forget occurrences that fit every given condition; a reference with none left is gone from search.
 
-        With `erase`, its picture is also remembered by a key, so that no later build takes it in again.
+        With `erase`, its picture is also remembered by a key, so that no later build takes it in again. Where that was
+        interrupted, the same call completes it, though nothing is left to forget.
 
         Args:
             path: An exact path, or a folder or shard.
@@ -443,12 +456,13 @@ class ReferenceIndex(Searchable):
             if erase:
                 self._remember(gone)
         self._forget_caches()
-        if erase and gone:
+        if erase and (gone or self._catalog.fact(ERASING)):
             self.compact()
         return len(found), len(gone)
 
     def _remember(self, digests: Iterable[str]) -> None:
         self._catalog.remember_forgotten({digest: forgotten_key(digest) for digest in digests}, now())
+        self._catalog.set_fact(ERASING, True)
 
     def accept_request(self, request_id: str, *, reason: str = "") -> tuple[int, int]:
         """Erase the references that a removal request names, wherever they occur, and record its acceptance.
@@ -521,6 +535,10 @@ class ReferenceIndex(Searchable):
             self._thumbnails.keep_only(self._catalog.digests())
             self._sweep()
             self._catalog.vacuum()
+            if self._catalog.fact(ERASING):
+                with self._catalog.transaction(new_generation=False):
+                    self._catalog.set_fact(ERASING, None)
+                self._catalog.empty_log()
         return erased
 
     def _purge_sketches(self) -> None:
@@ -556,6 +574,7 @@ class ReferenceIndex(Searchable):
         stem = f"{_slug(name)}-{number:06d}"
         with _write_errors(self.path):
             self._ann.mkdir(exist_ok=True)
+            _sync_folder(self.path)
             sketching.save(made, self._ann, stem)
             _sync_folder(self._ann)
             digest = file_digest(*sketching.paths(self._ann, stem))
@@ -610,6 +629,7 @@ class ReferenceIndex(Searchable):
         nulls = calibrate(self)
         with _write_errors(self.path), self._catalog.transaction():
             self._catalog.set_fact("calibration", {name: null.to_dict() for name, null in nulls.items()})
+            self._catalog.set_fact(CALIBRATED_TO, self._catalog.last_id)
         with self._guard:
             self._nulls = nulls
         return nulls
@@ -650,6 +670,11 @@ class ReferenceIndex(Searchable):
 
     def _stored_nulls(self) -> dict[str, Any]:
         return dict(self._catalog.fact("calibration") or {})
+
+    @property
+    def calibration_is_stale(self) -> bool:
+        """Whether references were added since `calibrate`: by a build that was interrupted before it, for one."""
+        return (self._catalog.fact(CALIBRATED_TO) or 0) != self._catalog.last_id
 
     @property
     def generation(self) -> int:
@@ -833,7 +858,10 @@ class ReferenceIndex(Searchable):
                     digest = file_digest(path, ids_path(path))
                     _, ids = map_segment(path)
                 except FileNotFoundError:
-                    problems.append(f"segment {segment.file} is missing")
+                    if segment.file in self._pinned and segment.file not in self._named_now():
+                        covered.append(self._pinned[segment.file][1])
+                    else:
+                        problems.append(f"segment {segment.file} is missing")
                 except (OSError, ValueError, EOFError) as error:
                     problems.append(f"segment {segment.file} cannot be read: {error}")
                 else:
@@ -852,7 +880,7 @@ class ReferenceIndex(Searchable):
                 intact = file_digest(*sketching.paths(self._ann, each.file)) == each.sha256
             except OSError:
                 intact = False
-            if not intact or self._load_sketches(name, each) is None:
+            if (not intact or self._load_sketches(name, each) is None) and each.file in self._named_now():
                 problems.append(
                     f"sketches of {name} are not what was committed: matches may be missed. Make them anew: "
                     f"detector index optimize --index {self.path}"
@@ -863,9 +891,31 @@ class ReferenceIndex(Searchable):
             except IndexCorruptError as error:
                 problems.append(str(error))
             else:
+                with self._newest() if bare else contextlib.nullcontext(self._catalog) as newest:
+                    bare &= newest.digests()
                 if bare:
                     problems.append(f"{len(bare)} references have no thumbnail")
         return problems
+
+    @contextlib.contextmanager
+    def _newest(self) -> Iterator[Catalog]:
+        """Give the catalogue as it is now: a writer may have gone on since this reader opened it."""
+        newest = self._catalog if self._lock is not None else Catalog(self.path, writable=False)
+        try:
+            yield newest
+        finally:
+            if newest is not self._catalog:
+                newest.close()
+
+    def _named_now(self) -> set[str]:
+        """Return the files of segments and the stems of sketches that the newest commit names."""
+        with self._newest() as newest:
+            sketches = (newest.fact("sketches") or {}).values()
+            return {segment.file for segment in newest.segments()} | {str(each["file"]) for each in sketches}
+
+
+def _there_already(folder: Path) -> UsageError:
+    return UsageError(f"{folder}: an index is there already. Add to it: detector index add … --out {folder}")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -163,6 +163,11 @@ class Searchable(ABC):
     def _stored_nulls(self) -> dict[str, Any]:
         """Return what `calibration` was stored as: `Null.to_dict` by descriptor."""
 
+    @property
+    def calibration_is_stale(self) -> bool:
+        """Whether references were added since the calibration; False where that is not known."""
+        return False
+
     @abstractmethod
     def reference(self, reference_id: int) -> tuple[ReferenceRecord, tuple[OccurrenceRecord, ...]] | None:
         """Return a reference and its occurrences, or None where it is gone."""

@@ -46,13 +46,20 @@ class Thumbnails:
             if writable:
                 self._connection = sqlite3.connect(path, **options)
                 self._connection.execute("PRAGMA secure_delete = ON")
-                self._connection.execute("PRAGMA synchronous = FULL")
+                # EXTRA, not FULL: the catalogue counts on what was put here, and with FULL a power cut that brings
+                # the rollback journal back undoes the last commit (https://sqlite.org/pragma.html#pragma_synchronous).
+                self._connection.execute("PRAGMA synchronous = EXTRA")
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS thumbnail (sha256 TEXT PRIMARY KEY, webp BLOB NOT NULL)"
                 )
             elif path.is_file():
+                # Readers write nothing, but have to undo what a writer that was killed left half done.
                 address = path.absolute().as_uri()
-                self._connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
+                try:
+                    self._connection = sqlite3.connect(f"{address}?mode=rw", uri=True, **options)
+                except sqlite3.OperationalError:  # a folder that cannot be written to
+                    self._connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
+                self._connection.execute("PRAGMA query_only = ON")
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
@@ -105,7 +112,8 @@ class Thumbnails:
     def keep_only(self, digests: set[str]) -> int:
         """Erase thumbnails of all other references, bytes included. Returns how many."""
         gone = self.digests() - digests
-        if gone and self._connection is not None:
+        # Free pages without anything to erase: another one was interrupted before it gave them back.
+        if self._connection is not None and (gone or self._run("PRAGMA freelist_count")[0][0]):
             with self._lock:
                 try:
                     with self._connection:

@@ -200,10 +200,13 @@ def test_neural_rows_are_added_in_batches(pictures: Path, script_file: Path, tmp
 
 KILLED = """
 import sys, time
-import index.build as build
-real = build._Run._describe
-build._Run._describe = lambda self, item: (time.sleep(0.02), real(self, item))[1]
-print("ready", flush=True)
+from index import build, workers
+real = workers.Describer.describe
+def slowly(self, item):
+    print("reading", flush=True)
+    time.sleep(0.02)
+    return real(self, item)
+workers.Describer.describe = slowly
 build.build_index(sys.argv[1], sys.argv[2], options=build.BuildOptions(workers=2, batch_size=3))
 """
 
@@ -219,17 +222,59 @@ def test_a_build_killed_at_any_moment_goes_on_as_if_it_had_not_been(
     chance = random.Random(seed)
     folder = tmp_path / "i"
     command = [sys.executable, "-c", KILLED, str(pictures), str(folder)]
+    met = 0
     for _ in range(5):
         with subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(chance.uniform(0.0, 0.7))
+            met += process.stdout.readline() == b"reading\n"
+            time.sleep(chance.uniform(0.0, 0.4))
             process.kill()
+    assert met
     build_index(pictures, folder)
     assert content(folder) == content(peaceful), f"seed {seed}"
     assert searched(folder, pictures) == searched(peaceful, pictures), f"seed {seed}"
+
+
+def test_a_build_interrupted_before_it_calibrates_does_so_the_next_time(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: ReferenceIndex) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ReferenceIndex, "calibrate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(pictures, tmp_path / "i", descriptors=HASHES)
+    monkeypatch.undo()
+    with ReferenceIndex.open(tmp_path / "i") as index:
+        assert index.calibration_is_stale
+        assert index.calibration() == {}
+    assert build_index(pictures, tmp_path / "i").added == 0
+    with ReferenceIndex.open(tmp_path / "i") as index:
+        assert not index.calibration_is_stale
+        assert index.calibration().keys() == set(HASHES)
+        generation = index.generation
+    build_index(pictures, tmp_path / "i")
+    with ReferenceIndex.open(tmp_path / "i") as index:
+        assert index.generation == generation
+
+
+def test_pictures_whose_disk_was_away_are_read_when_it_is_back(pictures: Path, tmp_path: Path) -> None:
+    own, away = Path(shutil.copytree(pictures, tmp_path / "own")), tmp_path / "away"
+
+    def unmount(progress: BuildProgress) -> None:
+        if progress.done >= 9 and own.exists():
+            own.rename(away)
+
+    options = BuildOptions(workers=1, batch_size=3)
+    cut = build_index(own, tmp_path / "i", descriptors=HASHES, options=options, on_progress=unmount)
+    assert cut.references < 40
+    assert "missing" in {rejected.reason for rejected in cut.rejections}
+    away.rename(own)
+    assert build_index(own, tmp_path / "i", options=options).references == 40
+    with ReferenceIndex.open(tmp_path / "i") as index:
+        assert sorted(r.reason for r in index.rejected()) == ["corrupt", "empty"]
 
 
 @pytest.mark.parametrize("at", [1, 9, 30])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import thumbnails
+from index import reference_index, thumbnails
 from index.catalog import OccurrenceRecord
 from index.credits import Credits
 from index.descriptors import create
@@ -598,6 +598,104 @@ def test_damaged_thumbnails_are_named_by_check(folder: Path) -> None:
     with ReferenceIndex.open(folder) as index:
         assert index.check() == ["4 references have no thumbnail"]
         assert index.thumbnail(1) is None
+
+
+HALF_DONE = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN")
+for number in range(50):
+    connection.execute("INSERT INTO thumbnail VALUES (?, randomblob(9000))", (f"none-{number}",))
+os._exit(9)
+"""
+
+
+def test_small_copies_that_a_killed_writer_left_half_done_are_read_as_before(folder: Path) -> None:
+    with ReferenceIndex.open(folder) as index:
+        before = index.thumbnail(1)
+    assert run_python(HALF_DONE, folder / "thumbnails.sqlite").returncode == 9
+    assert (folder / "thumbnails.sqlite-journal").stat().st_size > 0
+    with ReferenceIndex.open(folder) as index:
+        assert index.thumbnail(1) == before is not None
+        assert index.check() == []
+    assert not (folder / "thumbnails.sqlite-journal").exists()
+
+
+def test_small_copies_survive_a_power_cut_right_after_their_commit(folder: Path) -> None:
+    with ReferenceIndex.open(folder, writable=True) as index:
+        connection = index._thumbnails._connection
+        assert connection is not None
+        assert connection.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
+
+
+def test_an_interrupted_erasure_is_completed_by_the_same_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: ReferenceIndex) -> int:
+        raise KeyboardInterrupt
+
+    with ReferenceIndex.open(folder, writable=True) as index:
+        monkeypatch.setattr(ReferenceIndex, "compact", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            index.remove(path=NAMES[0], erase=True)
+        monkeypatch.undo()
+        assert (len(index), index.info().rows["pdq"]) == (3, 4)
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert index.remove(path=NAMES[0], erase=True) == (0, 0)
+        assert index.info().rows["pdq"] == 3
+        monkeypatch.setattr(ReferenceIndex, "compact", interrupt)
+        assert index.remove(path=NAMES[0], erase=True) == (0, 0)  # nothing is left to complete
+
+
+def test_compacting_gives_back_the_pages_of_small_copies_that_were_erased_before(folder: Path) -> None:
+    with sqlite3.connect(folder / "thumbnails.sqlite") as connection:
+        connection.execute("INSERT INTO thumbnail VALUES ('none', randomblob(200000))")
+    with sqlite3.connect(folder / "thumbnails.sqlite") as connection:
+        connection.execute("DELETE FROM thumbnail WHERE sha256 = 'none'")
+    connection.close()
+    before = (folder / "thumbnails.sqlite").stat().st_size
+    with ReferenceIndex.open(folder, writable=True) as index:
+        index.compact()
+    assert (folder / "thumbnails.sqlite").stat().st_size < before - 150_000
+
+
+def test_a_reader_whose_segments_were_merged_meanwhile_finds_no_damage(folder: Path) -> None:
+    with ReferenceIndex.open(folder) as reader:
+        with ReferenceIndex.open(folder, writable=True) as writer:
+            writer.remove(path=NAMES[0], erase=True)
+        assert len(list((folder / "vectors").glob("pdq-000001.npy"))) == 0
+        assert len(reader) == 4
+        assert reader.check() == []
+    (folder / "vectors" / "pdq-000002.npy").unlink()
+    with ReferenceIndex.open(folder) as reader:
+        assert reader.check() == ["segment pdq-000002.npy is missing"]
+
+
+def test_a_manifest_that_was_not_finished_is_swept_by_the_next_writer(folder: Path) -> None:
+    (folder / f"{MANIFEST}.tmp").write_bytes(b"{")
+    with ReferenceIndex.open(folder, writable=True):
+        assert not (folder / f"{MANIFEST}.tmp").exists()
+
+
+def test_an_index_made_by_another_program_in_the_meantime_is_left_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = tmp_path / "late.index"
+    real = reference_index._acquire
+
+    def acquire(path: Path) -> Any:
+        if not path.exists() or not (path / MANIFEST).exists():
+            shutil.copytree(folder, path, dirs_exist_ok=True)
+        return real(path)
+
+    monkeypatch.setattr(reference_index, "_acquire", acquire)
+    with pytest.raises(UsageError, match="an index is there already"):
+        ReferenceIndex.create(late, descriptors=("phash",))
+    monkeypatch.undo()
+    with ReferenceIndex.open(late, writable=True) as index:
+        assert [spec.name for spec in index.specs] == list(DESCRIPTORS)
+        assert index.check() == []
 
 
 def test_unnamed_segments_are_swept_by_the_next_writer(folder: Path) -> None:

@@ -143,7 +143,8 @@ def remove(
                 count = plural(len(found), "occurrence")
                 listed = _listed([name for name, _ in found], len(found))
                 output.confirm(f"{index}: {count} would be forgotten:{listed}\nForget {count}?", flag="--yes")
-            occurrences, references = opened.remove(**where, erase=erase) if found else (0, 0)
+            # With --erase even where nothing is left to forget: an earlier run may have been interrupted.
+            occurrences, references = opened.remove(**where, erase=erase) if found or erase else (0, 0)
         gone = f"{plural(references, 'picture')} gone from the index"
         erased = (
             "pixels and vectors overwritten" if erase else "overwritten at the next detector index compact"
