@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import SourceError, UsageError
+from index.plain import must_be_file
 from index.tables import TABLE_SUFFIXES, Table, open_table
 
 SUFFIX = ".npy"
@@ -93,6 +94,7 @@ def open_embeddings(path: Path) -> Embeddings:
     # numpy's own reader maps the file, which takes address space; only its header is wanted.
     form = np.lib.format
     try:
+        must_be_file(path)
         with open(path, "rb") as file:
             version = form.read_magic(file)
             read = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}.get(version)
@@ -105,7 +107,11 @@ def open_embeddings(path: Path) -> Embeddings:
             size = file.seek(0, 2)
     except OSError as error:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except SourceError:
+        raise
+    except (
+        Exception
+    ) as error:  # a header is a Python literal: its tokenizer and parser raise whatever they like
         raise SourceError(
             path, f"is no .npy file ({error}). Pickled arrays are not read; save rows with np.save"
         ) from error
