@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
 LARGEST = 2**64
 """Of numbers in findings; the largest are seeds."""
 

@@ -119,7 +119,7 @@ def open_embeddings(path: Path) -> Embeddings:
         raise SourceError(path, "holds pickled Python objects, which are not read. Save floats with np.save")
     if dtype.newbyteorder("=") not in _READABLE:
         raise SourceError(path, f"holds {dtype}; embeddings are float16, float32 or float64")
-    if len(shape) != 2 or shape[1] < 1:
+    if len(shape) != 2 or shape[0] < 0 or shape[1] < 1:
         raise SourceError(path, f"has the shape {shape}; embeddings are (rows, width)")
     if by_columns and min(shape) > 1:
         raise SourceError(path, "is stored by columns. Save np.ascontiguousarray(rows) with np.save")

@@ -42,7 +42,7 @@ def too_dear(image: Image.Image, data: bytes) -> str:
     most = MAX_PIXELS_OF.get(image.format or "")
     if most is not None and pixels > most:
         return f"{image.width}×{image.height}, limit {most} pixels for {image.format}"
-    wide = image.format == "PNG" and len(image.getbands()) > 1 and ";16B" in str(image.tile)
+    wide = image.format == "PNG" and len(image.getbands()) > 1 and ";16B" in str(getattr(image, "tile", ""))
     if wide and pixels > MAX_WIDE_PIXELS:
         return f"{image.width}×{image.height}, limit {MAX_WIDE_PIXELS} pixels of 16 bits a channel"
     if image.format in ("JPEG", "MPO"):

@@ -24,6 +24,7 @@ PARTS = (
     "scale",
     "throughput",
     "parts",
+    "fuzzing",
 )
 
 

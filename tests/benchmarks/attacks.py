@@ -1,6 +1,7 @@
 """The process that tries hostile inputs, one after the other, and measures what each one takes.
 
-`python -m tests.benchmarks.attacks WORLD SEED` takes lines "KIND NUMBER" and answers each with "made", then a line of JSON.
+`python -m tests.benchmarks.attacks WORLD SEED` takes lines "KIND NUMBER", and answers each with "made" and then a line
+of JSON.
 The same seed, kind and number make the same input; `--once KIND NUMBER` tries one and shows what it raises.
 """
 

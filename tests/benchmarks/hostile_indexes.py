@@ -130,7 +130,7 @@ def catalogue_values(rng: random.Random, index: Path) -> None:
                 '["a", null, 1e999, -5]',
                 "null",
                 '{"pdq": {"location": 1e999, "scale": 0, "samples": "x", "references": -1}}',
-                '{"clip:bundled": {"file": "../../outside/x", "sha256": "", "last_id": 1, "ranked": -1, "measured": {}}}',
+                '{"clip:bundled": {"file": "../../outside/x", "sha256": "", "last_id": 1, "ranked": -1}}',
                 "1" * 6_000,
             ]
         )
