@@ -12,8 +12,8 @@ import selectors
 import shutil
 import subprocess
 import sys
-import threading
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -137,10 +137,11 @@ def attack(work: Path, planned: list[tuple[str, int]], *, seed: int, workers: in
         return list(chain.from_iterable(done))
 
 
-def _share(work: Path, planned: list[tuple[str, int]], seed: int, worker: int) -> Any:
+def _share(work: Path, planned: list[tuple[str, int]], seed: int, worker: int) -> Iterator[Verdict]:
     case = work / f"worker-{worker}"
     case.mkdir(parents=True, exist_ok=True)
-    child = Watched(work / "world", seed, case)
+    words = ("-m", "tests.benchmarks.attacks", str(work / "world"), str(seed), "--case", str(case))
+    child = Watched((sys.executable, *words), case / "log.txt")
     try:
         for place, (kind, number) in enumerate(planned):
             verdict = child.tried(kind, number)
@@ -156,20 +157,16 @@ def _share(work: Path, planned: list[tuple[str, int]], seed: int, worker: int) -
 class Watched:
     """A process that tries inputs, started again where one ends it."""
 
-    def __init__(self, world: Path, seed: int, case: Path) -> None:
-        """Prepare; the process starts with the first input."""
-        self._command = [
-            sys.executable,
-            "-m",
-            "tests.benchmarks.attacks",
-            str(world),
-            str(seed),
-            "--case",
-            str(case),
-        ]
-        self._log = case / "log.txt"
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        """Prepare; the process starts with the first input.
+
+        Args:
+            command: Of the process, which speaks as `tests.benchmarks.attacks` does.
+            log: Takes what it writes to standard error.
+        """
+        self._command = list(command)
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._start = threading.Lock()
 
     def tried(self, kind: str, number: int, *, wait_s: float = MOST_WAIT_S, again: int = 2) -> Verdict:
         """Try one input, so many times again where it takes long, and say what became of it."""
@@ -185,7 +182,7 @@ class Watched:
             return Verdict(kind, number, HUNG, f"no answer after {wait_s:g} s", wait_s)
         except (EOFError, BrokenPipeError):
             process.wait()
-            self._process = None
+            self.stop()
             said = self._log.read_text(errors="replace")[-2000:]
             return Verdict(kind, number, CRASHED, f"ended with {process.returncode}: {said}")
         found = json.loads(line)
