@@ -295,7 +295,7 @@ def _from_jsonl(source: Path, lines: Iterable[str]) -> Iterator[LabelledPair]:
             values = json.loads(line)
             evidence = Evidence.from_dict(values["evidence"])
             yield LabelledPair(str(values["query"]), evidence, _label(values["label"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise SourceError(source, f"line {number} lacks query, evidence or label ({error!r})") from error
 
 

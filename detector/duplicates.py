@@ -315,7 +315,7 @@ def read_drop_list(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_bytes().decode("utf-8").split("\n")
         return [str(json.loads(line)) if line.startswith('"') else line for line in lines if line]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(path, f"cannot be read as a drop list: {error}") from error
 
 

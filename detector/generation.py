@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+LARGEST = 2**64
+"""Of numbers in findings; the largest are seeds."""
+
 
 def number_in(values: dict[str, Any], key: str) -> Any:
-    """Return a measured number as it is, or None where it is absent."""
+    """Return a measured number as it is, or None where it is absent.
+
+    Raises:
+        ValueError: It is no number, or none that was ever measured.
+    """
     value = values.get(key)
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return value
     raise ValueError(f"{key} is {value!r:.40}, not a number")
 

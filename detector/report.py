@@ -6,6 +6,7 @@ findings in JSONL is one `ImageReport`. Writers for people and programs live in 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -42,6 +43,27 @@ def verdict_of_level(level: int) -> Verdict:
     if level >= 3:
         return Verdict.REPLICA
     return Verdict.POSSIBLE if level == 2 else Verdict.NO_MATCH
+
+
+def _whole(value: Any, *, most: int = 2**63 - 1) -> int:
+    number = int(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{value!r:.40} is not between 0 and {most}")
+    return number
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r:.40} is no finite number")
+    return number
+
+
+def _share(value: Any) -> float:
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{value!r:.40} is not between 0 and 1")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +135,10 @@ class Reference:
     def from_dict(cls, values: dict[str, Any]) -> Reference:
         """Read what `to_dict` wrote."""
         return cls(
-            id=int(values["id"]),
+            id=_whole(values["id"]),
             sha256=str(values.get("sha256", "")),
-            width=int(values.get("width", 0)),
-            height=int(values.get("height", 0)),
+            width=_whole(values.get("width", 0)),
+            height=_whole(values.get("height", 0)),
             occurrences=tuple(Occurrence.from_dict(o) for o in values.get("occurrences", [])),
         )
 
@@ -204,7 +226,9 @@ class Evidence:
         }
         return cls(
             **numbers,
-            cosines={str(k): float(v) for k, v in dict(values.get("cosines") or {}).items() if v is not None},
+            cosines={
+                str(k): _finite(v) for k, v in dict(values.get("cosines") or {}).items() if v is not None
+            },
             verification=str(values.get("verification") or "unverified"),
             template=bool(values.get("template", False)),
             reference_frame=str(values.get("reference_frame") or WHOLE_PICTURE),
@@ -257,11 +281,11 @@ class Match:
         """Read what `to_dict` wrote."""
 
         def polygon(key: str) -> tuple[Point, ...]:
-            return tuple((float(x), float(y)) for x, y in values.get(key) or ())
+            return tuple((_finite(x), _finite(y)) for x, y in values.get(key) or ())
 
         return cls(
-            level=int(values["level"]),
-            score=float(values["score"]),
+            level=_whole(values["level"], most=5),
+            score=_share(values["score"]),
             evidence=Evidence.from_dict(values.get("evidence", {})),
             reference=Reference.from_dict(values["reference"]),
             p_value=number_in(values, "p_value"),
@@ -269,7 +293,7 @@ class Match:
             mirrored=bool(values.get("mirrored", False)),
             query_region=polygon("query_region"),
             reference_region=polygon("reference_region"),
-            near_duplicates=int(values.get("near_duplicates", 0)),
+            near_duplicates=_whole(values.get("near_duplicates", 0)),
         )
 
 
@@ -335,13 +359,13 @@ class ImageReport:
             return cls(
                 query=str(values["query"]),
                 verdict=Verdict(values["verdict"]),
-                level=int(values.get("level", 0)),
-                score=float(values.get("score", 0.0)),
+                level=_whole(values.get("level", 0), most=5),
+                score=_share(values.get("score", 0.0)),
                 reason=None if values.get("reason") is None else str(values["reason"]),
                 matches=tuple(Match.from_dict(m) for m in values.get("matches", [])),
                 sha256=str(values.get("sha256", "")),
-                width=int(values.get("width", 0)),
-                height=int(values.get("height", 0)),
+                width=_whole(values.get("width", 0)),
+                height=_whole(values.get("height", 0)),
                 generation=Generation.from_dict(values["generation"]) if values.get("generation") else None,
             )
         except (KeyError, TypeError, AttributeError) as error:

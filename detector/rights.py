@@ -280,7 +280,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}); check --policy") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # of numbers, dates and depth, besides TOML's own
         raise UsageError(
             f'{path}: is not TOML ({error}); write for example: allow = ["public-domain"]'
         ) from error

@@ -246,5 +246,5 @@ def load_model(path: str | Path) -> ScoringModel:
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         return ScoringModel.from_dict(values, path=path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SourceError(path, f"cannot be used as a scoring model: {error}") from error

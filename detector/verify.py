@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,8 +123,9 @@ class Verifier:
         """The reference's thumbnail; without one its own file, where that still is what was indexed."""
         data = self.index.thumbnail(reference_id)
         if data is not None:
-            with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
-                return np.asarray(image.convert("RGB"))
+            # A damaged small copy is no reason to measure nothing: the file may be there.
+            with contextlib.suppress(UnreadableImageError):
+                return read_image(data, max_pixels=THUMBNAIL_SIDE**2).pixels
         found = self.index.reference(reference_id)
         if found is None:
             return None

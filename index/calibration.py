@@ -75,13 +75,20 @@ class Null:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Null:
-        """Read what `to_dict` wrote."""
-        return cls(
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError, OverflowError: It is something else.
+        """
+        found = cls(
             float(values["location"]),
             float(values["scale"]),
             int(values["samples"]),
             int(values["references"]),
         )
+        if not (math.isfinite(found.location) and 0.0 < found.scale < math.inf and found.references >= 0):
+            raise ValueError("no distribution")
+        return found
 
 
 def fit_gumbel(maxima: Sequence[float], *, references: int) -> Null | None:

@@ -7,7 +7,9 @@ Longer than 400 lines because all SQL about the catalogue stands in one place.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from typing import Any
 from index.credits import Credits
 from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError, IndexWriteError
 from index.items import Rejected
-from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, migrate
+from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, foreign_parts, migrate
 
 FILE_NAME = "catalog.sqlite"
 WRITER_CACHE_KB = 65_536
@@ -32,6 +34,11 @@ commits, is then written there once. 100,000 references took 0.86, 0.89 and 1.00
 
 _ASKED = 500
 """Values in one question; SQLite before 3.32 takes up to 999."""
+
+MAX_VALUE_BYTES = 256 * 1024 * 1024
+"""Longest text that is read; SQLite's own limit lets four times as much be made of a few bytes."""
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,60}-\d{6,}\.npy")
 
 _to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
@@ -111,6 +118,7 @@ class Catalog:
         self._folder = folder
         self._lock = threading.RLock()
         self._writable = writable
+        self._create = create
         if not create and not self.path.is_file():
             raise IndexCorruptError(
                 folder, f"its {FILE_NAME} is missing. Restore it, or build the index anew"
@@ -150,9 +158,21 @@ class Catalog:
 
     def _prepare(self) -> None:
         run = self._connection.execute
+        if sys.version_info >= (3, 11):
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+        run("PRAGMA trusted_schema = OFF")
         found = int(run("PRAGMA user_version").fetchone()[0])
         if found > SCHEMA_VERSION:
             raise IndexVersionError(self._folder, found, SCHEMA_VERSION)
+        if found <= 0 and not self._create:
+            raise IndexCorruptError(
+                self._folder, f"its {FILE_NAME} is empty. Restore it, or build the index anew"
+            )
+        if found > 0 and (foreign := foreign_parts(self._connection, found)):
+            raise IndexCorruptError(
+                self._folder,
+                f"its {FILE_NAME} has other tables than this program makes ({foreign[0][:60]!r}). Build the index anew",
+            )
         self._schema = SCHEMA_VERSION if self._writable else found
         if self._writable:
             # For good: the mode cannot be changed while a reader is connected, as one may be at any time.
@@ -164,8 +184,6 @@ class Catalog:
             run(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             migrate(self._connection)
         else:
-            if found == 0:
-                raise IndexCorruptError(self._folder, f"its {FILE_NAME} is empty. Build the index anew")
             # A read transaction held open: this reader stays on the generation it opened.
             run("BEGIN")
             run("SELECT value FROM fact WHERE key = 'generation'").fetchone()
@@ -224,7 +242,35 @@ class Catalog:
                 raise self._translated(error) from error
 
     def _number(self, query: str, values: Sequence[Any] = ()) -> int:
-        return int(self._rows(query, values)[0][0])
+        rows = self._rows(query, values)
+        try:
+            return int(rows[0][0])
+        except (IndexError, TypeError, ValueError) as error:
+            raise self._garbled(query.partition(" FROM ")[2] or query) from error
+
+    def _typed(self, rows: Sequence[Any], *kinds: type, what: str) -> list[Any]:
+        """Return rows whose values are of the types that they were stored with; SQLite would keep any in any column."""
+        for row in rows:
+            for value, kind in zip(row, kinds, strict=True):
+                if type(value) is not kind:
+                    raise self._garbled(what)
+        return list(rows)
+
+    def _parsed(self, text: str, kind: type, what: str) -> Any:
+        """Return a stored JSON value of a type."""
+        try:
+            value = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._garbled(what) from error
+        if not isinstance(value, kind):
+            raise self._garbled(what)
+        return value
+
+    def _garbled(self, what: str) -> IndexCorruptError:
+        return IndexCorruptError(
+            self._folder,
+            f"its {FILE_NAME} holds garbled values ({what}). Restore it, or build the index anew",
+        )
 
     # Facts
 
@@ -236,7 +282,7 @@ class Catalog:
     def fact(self, key: str) -> Any:
         """Return a stored JSON value, or None."""
         rows = self._rows("SELECT value FROM fact WHERE key = ?", (key,))
-        return json.loads(rows[0][0]) if rows else None
+        return self._parsed(rows[0][0], object, f"fact {key}") if rows else None
 
     def set_fact(self, key: str, value: Any) -> None:
         """Store a JSON value; call inside `transaction`."""
@@ -288,9 +334,16 @@ class Catalog:
         )
         if not rows:
             return None
-        number, sha256, width, height, trim = rows[0]
-        left, top, right, bottom = json.loads(trim) if trim else (0.0, 0.0, 1.0, 1.0)
-        return ReferenceRecord(number, sha256, width, height, (left, top, right, bottom))
+        number, sha256, width, height, trim = self._typed(rows, int, str, int, int, str, what="reference")[0]
+        return ReferenceRecord(number, sha256, width, height, self._trim(trim))
+
+    def _trim(self, text: str) -> tuple[float, float, float, float]:
+        if not text:
+            return (0.0, 0.0, 1.0, 1.0)
+        edges = self._parsed(text, list, "trim")
+        if len(edges) != 4 or not all(isinstance(each, int | float) and 0.0 <= each <= 1.0 for each in edges):
+            raise self._garbled("trim")
+        return (float(edges[0]), float(edges[1]), float(edges[2]), float(edges[3]))
 
     def occurrences(self, reference_id: int) -> tuple[OccurrenceRecord, ...]:
         """Return the occurrences of a reference, in the order they were added."""
@@ -298,12 +351,23 @@ class Catalog:
         rows = self._rows(
             f"SELECT {columns} FROM occurrence WHERE reference_id = ? ORDER BY id", (reference_id,)
         )
+        kinds = (str, int, int, str, str, str, str, str, str)
         return tuple(
             OccurrenceRecord(
-                path, Credits(artist, title, licence, source, caption, json.loads(extra)), size, mtime_ns
+                path, Credits(artist, title, licence, source, caption, self._extra(extra)), size, mtime_ns
             )
-            for path, size, mtime_ns, artist, title, licence, source, caption, extra in rows
+            for path, size, mtime_ns, artist, title, licence, source, caption, extra in self._typed(
+                rows, *kinds, what="occurrence"
+            )
         )
+
+    def _extra(self, text: str) -> dict[str, str]:
+        if text == "{}":
+            return {}
+        values = self._parsed(text, dict, "extra")
+        if not all(isinstance(value, str) for value in values.values()):
+            raise self._garbled("extra")
+        return dict(values)
 
     def is_known(self, path: str, size: int, mtime_ns: int, *, but_rejected_as: str = "") -> bool:
         """Say whether this occurrence, or its rejection, is recorded with this size and time of change.
@@ -418,7 +482,7 @@ class Catalog:
     def rejected(self, *, limit: int = -1) -> list[Rejected]:
         """Return recorded rejections, by path."""
         rows = self._rows("SELECT path, reason, detail FROM rejected ORDER BY path LIMIT ?", (limit,))
-        return [Rejected(*row) for row in rows]
+        return [Rejected(*row) for row in self._typed(rows, str, str, str, what="rejected")]
 
     def find_occurrences(
         self, *, path: str | None = None, artist: str | None = None, source_contains: str | None = None
@@ -444,7 +508,10 @@ class Catalog:
             conditions.append("instr(source, ?) > 0")
             values.append(source_contains)
         query = f"SELECT path, reference_id FROM occurrence WHERE {' AND '.join(conditions)} ORDER BY path"
-        return [(str(row[0]), int(row[1])) for row in self._rows(query, values)]
+        return [
+            (path, number)
+            for path, number in self._typed(self._rows(query, values), str, int, what="occurrence")
+        ]
 
     def _artists(self) -> Iterator[str]:
         """Yield every artist once, from one to the next in their index: as many steps as there are artists."""
@@ -461,8 +528,9 @@ class Catalog:
         query = (
             "SELECT DISTINCT reference_id, artist, extra FROM occurrence WHERE artist != '' OR extra != '{}'"
         )
-        for number, artist, extra in self._rows(query + " ORDER BY reference_id, artist, extra"):
-            yield int(number), str(artist), {} if extra == "{}" else json.loads(extra)
+        rows = self._rows(query + " ORDER BY reference_id, artist, extra")
+        for number, artist, extra in self._typed(rows, int, str, str, what="occurrence"):
+            yield number, artist, self._extra(extra)
 
     def forget(self, paths: Iterable[str]) -> None:
         """Delete occurrences and rejections by path; call inside `transaction`."""
@@ -506,7 +574,8 @@ class Catalog:
             "SELECT number, id, state, made, name, contact, statement, decided, reason FROM request "
             "WHERE (?1 IS NULL OR state = ?1) AND substr(id, 1, length(?2)) = ?2 ORDER BY number DESC"
         )
-        return [tuple(row) for row in self._rows(query, (state, id_begins))]
+        rows = self._rows(query, (state, id_begins))
+        return [tuple(row) for row in self._typed(rows, int, *[str] * 8, what="request")]
 
     def requested(self, number: int) -> tuple[str, ...]:
         """Return the digests, or the keys of erased pictures, that a request names, sorted."""
@@ -583,7 +652,11 @@ class Catalog:
             "SELECT id, descriptor, file, rows, sha256 FROM segment "
             "WHERE ?1 IS NULL OR descriptor = ?1 ORDER BY id"
         )
-        return [SegmentRecord(*row) for row in self._rows(query, (descriptor,))]
+        rows = self._typed(self._rows(query, (descriptor,)), int, str, str, int, str, what="segment")
+        for _, _, file, count, _ in rows:
+            if not _SEGMENT.fullmatch(file) or count < 1:
+                raise self._garbled(f"segment {file[:80]}")
+        return [SegmentRecord(*row) for row in rows]
 
     def add_segment(self, descriptor: str, file: str, rows: int, sha256: str) -> None:
         """Name a segment whose bytes are on disk; call inside `transaction`."""

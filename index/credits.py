@@ -52,6 +52,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
 _NOT_SAID = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>"})
 _MAX_CACHED_NAMES = 10_000
+_MAX_NESTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,9 @@ def as_text(value: Any) -> str:
         return str(value)
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    except (TypeError, ValueError, RecursionError):
+    except RecursionError:
+        return ""
+    except (TypeError, ValueError):
         text = str(value)
     else:
         text = text[1:-1] if text[:1] == '"' else text  # a date, a decimal: what `_plain` made of it
@@ -170,10 +173,10 @@ def _plain(value: Any) -> str:
     return "" if isinstance(value, bytes | bytearray | memoryview) else str(value)
 
 
-def _field_text(value: Any) -> str:
+def _field_text(value: Any, depth: int = 0) -> str:
     """Return a cell as a credit: names joined by commas, schema.org objects by their name."""
-    if isinstance(value, list | tuple):
-        parts = [_field_text(each) for each in value[:100]]
+    if isinstance(value, list | tuple) and depth < _MAX_NESTED:
+        parts = [_field_text(each, depth + 1) for each in value[:100]]
         return ", ".join(part for part in parts if part)
     if isinstance(value, dict):
         for key in ("name", "url", "@id"):

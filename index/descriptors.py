@@ -25,6 +25,10 @@ class Kind(Enum):
     """Many packed uint8 rows a picture; voting and geometry (`index.keypoints`)."""
 
 
+MAX_WIDTH = 65_536
+"""Columns of a row; the widest towers have some thousand."""
+
+
 @dataclass(frozen=True, slots=True)
 class DescriptorSpec:
     """What makes rows of a descriptor comparable; stored in an index's manifest.
@@ -58,7 +62,13 @@ class DescriptorSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DescriptorSpec:
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError, OverflowError: It is something else.
+        """
+        if not 0 < int(values["width"]) <= MAX_WIDTH:
+            raise ValueError(f"rows of {values['width']} columns")
         return cls(
             name=str(values["name"]),
             version=int(values["version"]),

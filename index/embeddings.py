@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import SourceError, UsageError
+from index.plain import must_be_file
 from index.tables import TABLE_SUFFIXES, Table, open_table
 
 SUFFIX = ".npy"
@@ -93,6 +94,7 @@ def open_embeddings(path: Path) -> Embeddings:
     # numpy's own reader maps the file, which takes address space; only its header is wanted.
     form = np.lib.format
     try:
+        must_be_file(path)
         with open(path, "rb") as file:
             version = form.read_magic(file)
             read = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}.get(version)
@@ -105,7 +107,11 @@ def open_embeddings(path: Path) -> Embeddings:
             size = file.seek(0, 2)
     except OSError as error:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except SourceError:
+        raise
+    except (
+        Exception
+    ) as error:  # a header is a Python literal: its tokenizer and parser raise whatever they like
         raise SourceError(
             path, f"is no .npy file ({error}). Pickled arrays are not read; save rows with np.save"
         ) from error
@@ -113,7 +119,7 @@ def open_embeddings(path: Path) -> Embeddings:
         raise SourceError(path, "holds pickled Python objects, which are not read. Save floats with np.save")
     if dtype.newbyteorder("=") not in _READABLE:
         raise SourceError(path, f"holds {dtype}; embeddings are float16, float32 or float64")
-    if len(shape) != 2 or shape[1] < 1:
+    if len(shape) != 2 or shape[0] < 0 or shape[1] < 1:
         raise SourceError(path, f"has the shape {shape}; embeddings are (rows, width)")
     if by_columns and min(shape) > 1:
         raise SourceError(path, "is stored by columns. Save np.ascontiguousarray(rows) with np.save")

@@ -37,6 +37,7 @@ from PIL import (
 )
 
 from index.errors import UnreadableImageError
+from index.flattening import too_dear, working
 
 WORKING_SIDE = 512
 """Long side, in pixels, of the picture that descriptors see; smaller pictures stay as they are."""
@@ -263,6 +264,8 @@ def _decode(data: bytes, locator: str, max_pixels: int, draft_side: int, sha256:
         with _quiet_pillow(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise _too_many_pixels(image, locator, max_pixels)
+            if dear := too_dear(image, data):
+                raise UnreadableImageError(locator, "too_many_pixels", dear)
             stored_size = image.size
             image_format = image.format or ""
             if image_format in ("JPEG", "MPO"):
@@ -331,41 +334,10 @@ def _to_working(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image,
     """Decode, flatten, shrink and turn: RGB, long side at most `WORKING_SIDE`; and the size as turned."""
     image.load()  # first: asking a PNG for its EXIF block would decode it and hide what that raises
     orientation = _orientation(image)
-    rgb = _shrunk(_flattened(image))
+    rgb = working(image, WORKING_SIDE)
     if orientation in _TURNS:
         rgb = rgb.transpose(_TURNS[orientation])
     return rgb, (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
-
-
-def _shrunk(image: Image.Image) -> Image.Image:
-    longest = max(image.size)
-    if longest <= WORKING_SIDE:
-        return image
-    width, height = (max(1, round(side * WORKING_SIDE / longest)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    """Any mode → RGB: alpha over white, 16-bit and float scaled to 8 bits."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image).astype(np.float32))
-        top = float(values.max(initial=0.0))
-        if image.mode == "F" and top <= 1.0:
-            scale = 1.0
-        elif image.mode in ("I", "F") and top <= 255.0:
-            scale = 255.0
-        else:
-            scale = 65535.0
-        eight_bit = (np.clip(values / scale, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-        return Image.fromarray(eight_bit).convert("RGB")
-    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-    if has_alpha:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
 
 
 def _trimmed(picture: Picture) -> Picture:

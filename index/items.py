@@ -130,7 +130,10 @@ def locator_of(path: Path) -> str:
     text = path.as_posix()
     if text.isascii():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half characters that never were bytes, as in JSON's "\\ud800"
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def kind_of(mode: int) -> str:

@@ -13,13 +13,15 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from index.credits import USUAL_COLUMNS, ColumnNames, CreditReader, Credits, as_text
+from index.credits import USUAL_COLUMNS, ColumnNames, CreditReader, Credits, as_text, clean_text
 from index.images import IMAGE_SUFFIXES, MAX_BYTES
 from index.items import Rejected, Source, SourceItem, kind_of, locator_of, reason_of
 from index.tables import Row, open_table
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:(//|[^/\\]*base64,)")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+_MAX_NAME = 32_768
+"""Characters: no system has longer paths, and the other spellings of megabytes would take for ever to find."""
 
 
 class ListSource(Source):
@@ -137,10 +139,15 @@ def named_item(
     Returns:
         The item, or why there is none.
     """
+    if len(name) > _MAX_NAME:
+        return Rejected(row_locator, "bad_path", f"a name of {len(name):,} characters; paths are shorter")
     if _URL.match(name):
-        parts = urlsplit(name) if name.startswith("file://") else None
+        try:
+            parts = urlsplit(name) if name.startswith("file://") else None
+        except ValueError as error:
+            return Rejected(row_locator, "bad_path", f"{clean_text(name[:200])} is no address ({error})")
         if parts is None or parts.netloc not in ("", "localhost"):
-            detail = f"{name[:200]} is not a local file; download it first, for example with img2dataset"
+            detail = f"{clean_text(name[:200])} is not a local file; download it first, for example with img2dataset"
             return Rejected(row_locator, "not_local", detail)
         name = url2pathname(parts.path)
     status: os.stat_result | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from functools import lru_cache
 
 STEPS: tuple[str, ...] = (
     # 1: the first format.
@@ -101,6 +103,28 @@ def migrate(connection: sqlite3.Connection) -> int:
                 connection.execute("ROLLBACK")
             raise
     return found
+
+
+@lru_cache
+def schema_of(version: int) -> frozenset[tuple[str, str, str | None]]:
+    """Return type, name and statement of everything in a catalogue of a schema version, as SQLite keeps them."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for script in STEPS[:version]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        return frozenset(connection.execute(_SCHEMA))
+
+
+def foreign_parts(connection: sqlite3.Connection, version: int) -> list[str]:
+    """Return the names of tables, views and triggers that a catalogue of a version does not have, or has otherwise.
+
+    A view may compute without end what looks like a table, and a trigger may delete what nobody asked to delete.
+    """
+    found = frozenset(tuple(row) for row in connection.execute(_SCHEMA))
+    return sorted({str(name) for _, name, _ in found ^ schema_of(version)})
+
+
+_SCHEMA = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -38,6 +38,7 @@ from index.errors import (
     UsageError,
 )
 from index.items import Rejected
+from index.plain import must_be_file, must_be_plain, read_file
 from index.requests import (
     ACCEPTED,
     DECLINED,
@@ -61,9 +62,16 @@ from index.vectors import BitStore, LocalStore, Sketched, UnitStore, open_store
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LOCK_FILE = "writer.lock"
-_OURS = {"vectors", "ann", MANIFEST, f"{MANIFEST}.tmp", LOCK_FILE, f"{LOCK_FILE}.held"} | {
-    name + suffix for name in (CATALOG_FILE, THUMBNAIL_FILE) for suffix in ("", "-wal", "-shm", "-journal")
-}
+_FOLDERS = {"vectors", "ann"}
+_OURS = (
+    _FOLDERS
+    | {MANIFEST, f"{MANIFEST}.tmp", LOCK_FILE, f"{LOCK_FILE}.held"}
+    | {
+        name + suffix
+        for name in (CATALOG_FILE, THUMBNAIL_FILE)
+        for suffix in ("", "-wal", "-shm", "-journal")
+    }
+)
 """Names in an index folder; a creation that was killed leaves some of them, and is taken up again."""
 
 ERASING = "erasing"
@@ -71,6 +79,11 @@ ERASING = "erasing"
 
 CALIBRATED_TO = "calibrated_to"
 """Fact: the highest id given when the index was last calibrated."""
+
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+"""A larger manifest is none."""
+
+_ROWS_FILE = re.compile(r"[A-Za-z0-9_-]+-\d{6,}(\.ids)?\.npy")
 
 MERGE_ABOVE = 24
 """Small segments of one descriptor that a writer leaves standing before it merges them."""
@@ -409,14 +422,19 @@ class ReferenceIndex(Searchable):
         named = {segment.file for segment in self._catalog.segments()}
         folder = self.path / "vectors"
         folder.mkdir(exist_ok=True)
+        there = {entry.name for entry in folder.iterdir()}
+        if (
+            not named <= there
+        ):  # a catalogue of another index, or a garbled one: nothing is deleted on its word
+            return
         for entry in folder.glob("*.npy"):
-            if entry.name.replace(".ids.npy", ".npy") not in named:
+            if _ROWS_FILE.fullmatch(entry.name) and entry.name.replace(".ids.npy", ".npy") not in named:
                 # On Windows a reader may still have it open: the next writer sweeps again.
                 with contextlib.suppress(PermissionError):
                     entry.unlink()
         kept = {path for each in self.sketches().values() for path in sketching.paths(self._ann, each.file)}
         for entry in self._ann.glob("*"):
-            if entry not in kept:
+            if entry not in kept and entry.is_file():
                 with contextlib.suppress(PermissionError):
                     entry.unlink()
         (self.path / f"{MANIFEST}.tmp").unlink(missing_ok=True)
@@ -650,7 +668,8 @@ class ReferenceIndex(Searchable):
 
     def shards_done(self) -> dict[str, list[int]]:
         """Return the files of rows that were imported whole: by name, their sizes and times of change then."""
-        return dict(self._catalog.fact("shards_done") or {})
+        found = self._catalog.fact("shards_done")
+        return found if isinstance(found, dict) else {}
 
     def note_shard_done(self, name: str, stamp: list[int]) -> None:
         """Keep that a file of rows was imported whole, so that it is passed over from now on."""
@@ -694,11 +713,16 @@ class ReferenceIndex(Searchable):
         return self.path / "ann"
 
     def sketches(self) -> dict[str, SketchRecord]:
-        """Return the sketches there are, by descriptor; a reader searches with them."""
-        return {
-            name: SketchRecord.from_dict(each)
-            for name, each in (self._catalog.fact("sketches") or {}).items()
-        }
+        """Return the sketches there are, by descriptor; a reader searches with them.
+
+        A garbled record is left out: sketches are a cache, and `check` says so.
+        """
+        stored = self._catalog.fact("sketches")
+        found = {}
+        for name, each in stored.items() if isinstance(stored, dict) else ():
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                found[name] = SketchRecord.from_dict(each)
+        return {name: each for name, each in found.items() if name in {spec.name for spec in self.specs}}
 
     def _load_sketches(self, name: str, found: SketchRecord) -> Sketches | None:
         """Map sketches; None where they cannot be read: they are a cache, and the exact search needs none."""
@@ -729,8 +753,12 @@ class ReferenceIndex(Searchable):
         for _ in range(8):
             try:
                 for segment in self._catalog.segments():
-                    with contextlib.suppress(ValueError, EOFError, PermissionError):  # `_rows` says so
+                    try:
                         self._pinned[segment.file] = map_segment(self.path / "vectors" / segment.file)
+                    except FileNotFoundError:
+                        raise
+                    except (OSError, ValueError, EOFError):
+                        continue  # `_rows` says so
                 return
             except FileNotFoundError:
                 # Merged since the catalogue was opened: a newer one names the files that are there now.
@@ -865,6 +893,9 @@ class ReferenceIndex(Searchable):
                 except (OSError, ValueError, EOFError) as error:
                     problems.append(f"segment {segment.file} cannot be read: {error}")
                 else:
+                    if ids.ndim != 1 or ids.dtype != np.int64:
+                        problems.append(f"segment {segment.file} has ids that are none")
+                        continue
                     covered.append(ids)
                     if np.any(np.diff(ids) < 0):
                         problems.append(f"segment {segment.file} has its ids out of order")
@@ -875,6 +906,11 @@ class ReferenceIndex(Searchable):
                 problems.append(
                     f"{len(missing)} references have no {spec.name} row, the first is {missing[0]}"
                 )
+        stored = self._catalog.fact("sketches") or {}
+        if not isinstance(stored, dict) or stored.keys() != self.sketches().keys():
+            problems.append(
+                f"records of sketches are garbled: searches are exact. Run: detector index optimize --index {self.path}"
+            )
         for name, each in self.sketches().items():
             try:
                 intact = file_digest(*sketching.paths(self._ann, each.file)) == each.sha256
@@ -921,7 +957,7 @@ def _there_already(folder: Path) -> UsageError:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, max_bytes=MAX_MANIFEST_BYTES).decode("utf-8")
     except FileNotFoundError as error:
         if not folder.exists():
             raise IndexMissingError(
@@ -948,7 +984,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             DescriptorSpec.from_dict(values)
         for values in manifest.get("imported", ()):
             ImportedFrom.from_dict(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
     return dict(manifest)
 
@@ -970,6 +1006,7 @@ def _newest_to_merge(rows: Sequence[int]) -> int:
 def _acquire(folder: Path) -> Any:
     from filelock import FileLock, Timeout
 
+    must_be_plain(folder, files=_OURS - _FOLDERS, folders=_FOLDERS)
     lock_path = folder / LOCK_FILE
     # The lock is on a file of its own so that its holder can be read from the other one.
     lock = FileLock(str(lock_path) + ".held", timeout=0)
@@ -1026,6 +1063,7 @@ def file_digest(*paths: Path) -> str:
     """Return the SHA-256 of files' bytes, one after the other, as hex digits."""
     digest = hashlib.sha256()
     for path in paths:
+        must_be_file(path)
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.calibration import Null
 from index.catalog import OccurrenceRecord, ReferenceRecord
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
-from index.errors import DescriptorError
+from index.errors import DescriptorError, IndexCorruptError
 from index.images import Picture
 from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
 from index.regions import WINDOWS, windows_of
@@ -153,10 +153,19 @@ class Searchable(ABC):
         """
 
     def calibration(self) -> dict[str, Null]:
-        """Return the null distributions by descriptor; empty where the index is too small for any."""
+        """Return the null distributions by descriptor; empty where the index is too small for any.
+
+        Raises:
+            IndexCorruptError: What is stored is no calibration.
+        """
         with self._guard:
             if self._nulls is None:
-                self._nulls = {n: Null.from_dict(values) for n, values in self._stored_nulls().items()}
+                try:
+                    self._nulls = {n: Null.from_dict(values) for n, values in self._stored_nulls().items()}
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+                    raise IndexCorruptError(
+                        self.path, f"its calibration is garbled. Run: detector calibrate --index {self.name}"
+                    ) from error
             return self._nulls
 
     @abstractmethod

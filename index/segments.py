@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.plain import must_be_file
+
 BLOCK_BYTES = 1 << 22
 """Bytes of rows that are looked at, copied or written at a time."""
 
@@ -204,8 +206,28 @@ def map_segment(rows_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     Raises:
         OSError, ValueError, EOFError: The files are missing or garbled.
     """
-    rows = np.load(rows_path, mmap_mode="r", allow_pickle=False)
-    return rows, np.load(ids_path(rows_path), mmap_mode="r", allow_pickle=False)
+    return map_array(rows_path), map_array(ids_path(rows_path))
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Map the one array of a `.npy` file into memory.
+
+    Raises:
+        OSError, ValueError, EOFError: The file is missing or garbled.
+    """
+    must_be_file(path)
+    with path.open("rb") as file:
+        if file.read(6) != np.lib.format.MAGIC_PREFIX:  # np.load would unpack an archive, too
+            raise ValueError(f"{path.name} is no .npy file")
+    try:
+        with np.errstate(all="ignore"):
+            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise
+    # A header is a Python literal: what cannot be parsed, or makes an impossible shape, raises whatever it likes.
+    except Exception as error:
+        raise ValueError(f"{path.name} has a garbled header: {error!r}") from error
+    return mapped
 
 
 def write_segment(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from index.credits import (
     NO_CREDITS,
@@ -24,6 +25,7 @@ from index.errors import SourceError
 from index.images import IMAGE_SUFFIXES, MAX_BYTES
 from index.items import Rejected, Source, SourceItem, locator_of, reason_of
 from index.lists import not_there
+from index.plain import read_file
 from index.tables import NEEDS_PYARROW, Table, open_table
 
 SHARD_SUFFIX = ".tar"
@@ -35,6 +37,8 @@ MAX_SIDECAR_BYTES = 1024 * 1024
 """A `.json` or `.txt` beside a picture may be this long; a longer one is not about that picture."""
 
 _BLOCK = 512
+_MAX_HEADER = 1024 * 1024
+_DIGITS = re.compile(rb"\d{65}")
 _PEEKED_GROUPS = 50
 
 
@@ -118,10 +122,11 @@ class ShardSource(Source):
         if self._table is not None:
             return self._table.count()
         try:
-            stats = json.loads(self.path.with_name(f"{self.path.stem}_stats.json").read_bytes())
-            return int(stats["successes"])
-        except (OSError, ValueError, KeyError, TypeError):
+            stats_path = self.path.with_name(f"{self.path.stem}_stats.json")
+            count = json.loads(read_file(stats_path, max_bytes=MAX_SIDECAR_BYTES))["successes"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        return count if isinstance(count, int) and 0 <= count < 2**53 else None
 
     def __iter__(self) -> Iterator[SourceItem | Rejected]:
         """Yield the pictures in the order of the tar, then what the table has and the tar has not."""
@@ -191,6 +196,29 @@ def _member_locator(path: Path, member: tarfile.TarInfo) -> str:
     return f"{locator_of(path)}::{name}"
 
 
+class _BoundedHeaders:
+    """A tar's file as tarfile reads it: headers alone, which for a long name or attributes are as long as they say.
+
+    Python before 3.11.10 also looks for a word behind digits in a way that takes the square of their number.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        """Read what is to be a header.
+
+        Raises:
+            tarfile.ReadError: It is none that a program would write.
+        """
+        if not 0 <= size <= _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes; the limit is {_MAX_HEADER}")
+        data = self._read(size)
+        if size > _BLOCK and _DIGITS.search(data):
+            raise tarfile.ReadError("a header with a number of more than 64 digits")
+        return data
+
+
 def _headers(path: Path) -> Iterator[tarfile.TarInfo | Rejected]:
     """Yield the tar's members without keeping them, and what is broken, which ends it."""
     locator = locator_of(path)
@@ -198,7 +226,7 @@ def _headers(path: Path) -> Iterator[tarfile.TarInfo | Rejected]:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
+            with tarfile.open(fileobj=cast(BinaryIO, _BoundedHeaders(file)), mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     vars(tar)["members"].clear()  # it would keep every header it has read
                     if member.size < 0 or tar.offset <= last:  # tarfile before 3.11.14 loops for ever here

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.segments import Rows
+from index.segments import Rows, map_array
 
 BITS = (256, 128, 64)
 """Bits a sketch, the best first; the most that the memory allows are taken."""
 
 _ID_BYTES = 8
+_STEM = re.compile(r"[A-Za-z0-9_-]{1,60}-\d{6,}")
 _MIDDLE_SAMPLE = 10_000
 _ARRAYS = ("planes", "middle", "bits", "ids")
 
@@ -77,8 +79,21 @@ class SketchRecord:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SketchRecord:
-        """Read what `to_dict` wrote."""
-        return cls(**{**values, "measured": Measured(**values["measured"])})
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is something else.
+        """
+        found = cls(**{**values, "measured": Measured(**values["measured"])})
+        whole = (found.last_id, found.rows, found.ranked, found.memory_bytes, found.measured.queries)
+        shares = (found.measured.recall, found.measured.ms, found.measured.exact_ms)
+        if not all(type(value) is int and 0 <= value < 2**63 for value in whole) or not all(
+            type(value) in (int, float) and math.isfinite(value) for value in shares
+        ):
+            raise ValueError("numbers of sketches are none")
+        if found.ranked < 1 or not _STEM.fullmatch(found.file):
+            raise ValueError("no record of sketches")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +229,7 @@ def load(folder: Path, stem: str, *, width: int) -> Sketches:
     Raises:
         OSError, ValueError, EOFError: A file is missing, garbled or does not fit the others.
     """
-    mapped = [np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths(folder, stem)]
+    mapped = [np.asarray(map_array(path)) for path in paths(folder, stem)]
     found = Sketches(*mapped)
     bits = len(found.planes)
     fits = (

@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from index.credits import ColumnNames, find_column, usual_path_column
 from index.errors import SourceError
 from index.items import Rejected, locator_of
+from index.plain import must_be_file
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 """File name endings of the tables that can be read."""
@@ -21,7 +22,12 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 NEEDS_PYARROW = "Parquet needs pyarrow. Run: pip install 'replication-detector[parquet]'"
 
 _MAX_CELL = 16 * 1024 * 1024
-_MAX_LINE = 64 * 1024 * 1024
+_MAX_LINE = 16 * 1024 * 1024
+"""Bytes: parsed, JSON of many small values takes up to forty times the memory."""
+
+_MAX_ROW = 32 * 1024 * 1024
+"""Characters of a CSV's row: one quote that is never closed would make a row of the rest of the file."""
+
 _PEEKED_LINES = 1000
 _BATCH_ROWS = 64
 _BATCH_ROWS_WITHOUT_BLOBS = 1024
@@ -121,6 +127,7 @@ def open_table(path: Path) -> Table:
 class _CsvTable(Table):
     def __init__(self, path: Path) -> None:
         self.path = path
+        must_be_file(path)
         with open(path, "rb") as file:
             start = file.read(65536)
         self._encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -136,8 +143,10 @@ class _CsvTable(Table):
             csv.field_size_limit(_MAX_CELL)
         errors = "surrogateescape" if self._encoding == "utf-8-sig" else "replace"
         with open(self.path, encoding=self._encoding, errors=errors, newline="") as file:
-            reader = csv.reader(file, delimiter=self._delimiter)
+            lines = _Lines(file)
+            reader = csv.reader(lines, delimiter=self._delimiter)
             while True:
+                lines.taken = 0
                 try:
                     cells = next(reader, None)
                 except csv.Error as error:
@@ -164,9 +173,34 @@ class _CsvTable(Table):
         return max(0, sum(1 for _ in self._cells()) - 1)
 
 
+class _Lines:
+    """The lines of a CSV, none of them, and no row of several, longer than `_MAX_ROW`."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.taken = 0  # characters since the row began
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        """Return the next line; goes on behind one that is too long."""
+        line = self._file.readline(_MAX_ROW)
+        if not line:
+            raise StopIteration
+        self.taken += len(line)
+        whole = line.endswith(("\n", "\r")) or len(line) < _MAX_ROW
+        while not whole and (rest := self._file.readline(_MAX_ROW)):
+            whole = rest.endswith(("\n", "\r"))
+        if self.taken >= _MAX_ROW:
+            raise csv.Error(f"a row of more than {_MAX_ROW} characters")
+        return line
+
+
 class _JsonLinesTable(Table):
     def __init__(self, path: Path) -> None:
         self.path = path
+        must_be_file(path)
         names: dict[str, None] = {}
         for row in islice(self.rows(), _PEEKED_LINES):
             if isinstance(row, Row):
@@ -211,8 +245,7 @@ class _JsonLinesTable(Table):
 class _ParquetTable(Table):
     def __init__(self, path: Path) -> None:
         self.path = path
-        with open(path, "rb"):  # the system's own words for a file that cannot be opened
-            pass
+        must_be_file(path)  # the system's own words for one that is not there
         try:
             import pyarrow
             import pyarrow.parquet
@@ -223,7 +256,8 @@ class _ParquetTable(Table):
             with self._open() as file:
                 schema = file.schema_arrow
                 self._rows = int(file.metadata.num_rows)
-        except (self._arrow.ArrowException, OSError) as error:
+        # Garbled files make pyarrow raise its own errors, OSError, ValueError, OverflowError, MemoryError, …
+        except Exception as error:
             raise SourceError(path, f"is not a Parquet file that can be read: {error}") from error
         self.columns = tuple(dict.fromkeys(schema.names))
         blobs = [each.name for each in schema if self._is_blob(each.type)]
@@ -248,7 +282,7 @@ class _ParquetTable(Table):
                     for values in batch.to_pylist():
                         number += 1
                         yield Row(number, values)
-        except (self._arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        except Exception as error:  # as above; values out of range raise likewise
             lost = f"rows {number + 1} to {self._rows} cannot be read: {error}"
             yield Rejected(locator_of(self.path), "broken_table", lost)
 
@@ -264,12 +298,12 @@ def _blob_rank(column: str) -> int:
 def _distinct(names: list[str]) -> tuple[str, ...]:
     """Return the header's names with blank ones named by their place and repeated ones numbered."""
     seen: dict[str, None] = {}
+    next_number: dict[str, int] = {}  # a hundred thousand columns of one name are numbered in one go
     for place, name in enumerate(names, 1):
         name = name.strip() or f"column {place}"
-        number = 2
         unique = name
         while unique in seen:
-            unique = f"{name} {number}"
-            number += 1
+            number = next_number.get(name, 2)
+            unique, next_number[name] = f"{name} {number}", number + 1
         seen[unique] = None
     return tuple(seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,12 @@ FILE_NAME = "thumbnails.sqlite"
 SIDE = 320
 """Long side in pixels: what verification compares at, and what a report shows."""
 
+MAX_BYTES = 16 * 1024 * 1024
+"""Longest thumbnail that is read: more than one of raw pixels has."""
+
 QUALITY = 75
+_TABLE = "CREATE TABLE thumbnail (sha256 TEXT PRIMARY KEY, webp BLOB NOT NULL)"
+
 METHOD = 1
 """WebP effort. 0 is a quarter faster and 12 % larger; 4, the default, takes three times as long."""
 
@@ -40,6 +46,7 @@ class Thumbnails:
         self._folder = folder
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._checked = False
         path = folder / FILE_NAME
         options: dict[str, Any] = {"check_same_thread": False, "timeout": 30.0}
         try:
@@ -49,9 +56,7 @@ class Thumbnails:
                 # EXTRA, not FULL: the catalogue counts on what was put here, and with FULL a power cut that brings
                 # the rollback journal back undoes the last commit (https://sqlite.org/pragma.html#pragma_synchronous).
                 self._connection.execute("PRAGMA synchronous = EXTRA")
-                self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS thumbnail (sha256 TEXT PRIMARY KEY, webp BLOB NOT NULL)"
-                )
+                self._connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
             elif path.is_file():
                 # Readers write nothing, but have to undo what a writer that was killed left half done.
                 address = path.absolute().as_uri()
@@ -61,7 +66,23 @@ class Thumbnails:
                     self._connection = sqlite3.connect(f"{address}?mode=ro", uri=True, **options)
                 self._connection.execute("PRAGMA query_only = ON")
         except sqlite3.DatabaseError as error:
+            self.close()
             raise self._translated(error) from error
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Refuse views that compute without end, and triggers: a file of thumbnails has the one table.
+
+        Asked before the first use, not on opening: an index is of use without its thumbnails.
+        """
+        if self._checked:
+            return
+        if sys.version_info >= (3, 11):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_BYTES)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        found = [row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
+        if found != [_TABLE]:
+            raise sqlite3.DatabaseError("it has other tables than this program makes")
+        self._checked = True
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         text = str(error)
@@ -79,6 +100,7 @@ class Thumbnails:
             return []
         with self._lock:
             try:
+                self._check(self._connection)
                 return self._connection.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error
@@ -86,7 +108,11 @@ class Thumbnails:
     def get(self, sha256: str) -> bytes | None:
         """Return the thumbnail of a reference as WebP, or None."""
         rows = self._run("SELECT webp FROM thumbnail WHERE sha256 = ?", (sha256,))
-        return bytes(rows[0][0]) if rows else None
+        if not rows:
+            return None
+        if not isinstance(rows[0][0], bytes):  # of a number, bytes() would make as many zeros
+            raise self._translated(sqlite3.DatabaseError("a thumbnail is no picture"))
+        return rows[0][0]
 
     def put(self, thumbnails: Iterable[tuple[str, bytes]]) -> None:
         """Store thumbnails and commit.
@@ -98,6 +124,7 @@ class Thumbnails:
             return
         with self._lock:
             try:
+                self._check(self._connection)
                 with self._connection:
                     self._connection.executemany(
                         "INSERT OR REPLACE INTO thumbnail (sha256, webp) VALUES (?, ?)", thumbnails

@@ -29,9 +29,9 @@ TOP_LEVEL_FOLDERS = {"detector", "index", "samples", "tests"}
 LAYOUT = {
     "index": """
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
-        embeddings errors folders hub images importing items keypoints lists locations migrations milvus milvus_rows
-        milvus_server neural optimizing perceptual reference_index regions requests searching segments shards
-        sketches sources tables thumbnails torchscript tracing vectors workers
+        embeddings errors flattening folders hub images importing items keypoints lists locations migrations milvus
+        milvus_rows milvus_server neural optimizing perceptual plain reference_index regions requests searching
+        segments shards sketches sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
@@ -101,6 +101,7 @@ OWNERS: dict[str, set[str]] = {
     "PIL": {
         "index/containers.py",
         "index/embedded.py",
+        "index/flattening.py",
         "index/images.py",
         "index/neural.py",
         "index/perceptual.py",

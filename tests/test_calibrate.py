@@ -521,3 +521,10 @@ def test_built_index_gives_unrelated_pictures_large_p_values(detector: Detector,
     copy = detector.check(edited / "0011.jpg")
     assert copy.matches[0].p_value is not None
     assert copy.matches[0].p_value < 1e-6
+
+
+@pytest.mark.parametrize("evidence", ["[" * 5_000, '{"inliers": 1e999}', '{"cosines": {"a": 1e999}}'])
+def test_depth_and_numbers_without_end_are_a_line_to_name(evidence: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"query": "a", "label": 1, "evidence": ' + evidence + "}")
+    with pytest.raises(SourceError, match="line 1"):
+        list(read_pairs(tmp_path / "pairs.jsonl"))

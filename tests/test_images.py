@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFile
 
 from index.errors import UnreadableImageError
+from index.flattening import MAX_PIXELS_OF, working
 from index.images import WORKING_SIDE, Picture, read_bytes, read_image
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 200, 20), (20, 20, 220), (255, 255, 255)
@@ -641,3 +642,62 @@ def test_any_array_is_read_or_refused(array: np.ndarray[Any, Any]) -> None:
         assert found.pixels.shape == (*array.shape[:2], 3)
     else:
         assert found == "unsupported_array"
+
+
+# What hostile inputs found
+
+STRIP_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I", "F")
+
+
+@pytest.mark.parametrize("mode", STRIP_MODES)
+@pytest.mark.parametrize("size", [(1537, 1200), (2050, 33), (31, 2999)])
+def test_a_large_picture_in_strips_has_the_pixels_of_the_whole(
+    mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 256, (size[1], size[0], 4), np.uint8)
+    deep = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+    if mode in deep:
+        image = Image.fromarray((values[:, :, 0].astype(np.float64) * 250).astype(deep[mode]))
+    else:
+        image = Image.fromarray(values).convert("RGB" if mode in ("P", "1", "CMYK") else mode).convert(mode)
+    whole = working(image, WORKING_SIDE)
+    monkeypatch.setattr("index.flattening.STRIP_PIXELS", 10_000)
+    assert np.array_equal(np.asarray(working(image, WORKING_SIDE)), np.asarray(whole))
+
+
+def many_scans(count: int) -> bytes:
+    data = encoded(Image.new("RGB", (300, 300), RED), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    return data[:start] + data[start:-2] * count + data[-2:]
+
+
+def test_scans_without_end_are_not_decoded() -> None:
+    assert read_image(many_scans(20)).width == 300
+    with pytest.raises(UnreadableImageError, match="scans") as caught:
+        read_image(many_scans(30_000))
+    assert caught.value.reason == "too_many_pixels"
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_formats_whose_decoders_take_several_times_the_memory_have_a_bound_of_their_own(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(corners(), kind)
+    assert read_image(data).width == 48
+    monkeypatch.setitem(MAX_PIXELS_OF, kind, 1_000)
+    with pytest.raises(UnreadableImageError, match=f"for {kind}"):
+        read_image(data)
+
+
+@pytest.mark.parametrize(("progressive", "refused"), [(False, False), (True, True)])
+def test_a_jpeg_that_is_held_as_coefficients_has_a_bound(
+    progressive: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.flattening.MAX_COEFFICIENT_BYTES", 1_000)
+    data = encoded(corners(), "JPEG", progressive=progressive)
+    if refused:
+        with pytest.raises(UnreadableImageError, match="several scans"):
+            read_image(data)
+    else:
+        assert read_image(data).width == 48

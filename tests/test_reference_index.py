@@ -868,3 +868,219 @@ def test_an_index_of_format_1_opens_and_finds_its_pictures(tmp_path: Path, artwo
         index.add([reference(artworks / "seascape-1.jpg")])
         index.compact()
         assert index.check() == []
+
+
+# What hostile inputs found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format_version": 1e999, "descriptors": []}',
+        "[" * 5_000,
+        '{"format_version": 1, "descriptors": [{"name": "pdq", "version": 1, "kind": "bits", "width": 1e999}]}',
+        '{"format_version": 1, "descriptors": [{"name": "pdq", "version": 1, "kind": "bits", "width": -5}]}',
+    ],
+)
+def test_numbers_and_depth_without_end_are_a_garbled_manifest(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(IndexCorruptError, match="garbled"):
+        ReferenceIndex.open(folder)
+
+
+def run_sql(path: Path, *statements: str, values: tuple[Any, ...] = ()) -> None:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("ALTER TABLE segment RENAME TO old", f"CREATE VIEW segment AS {ENDLESS} SELECT i AS id FROM n"),
+        ("CREATE TRIGGER trap AFTER UPDATE ON fact BEGIN DELETE FROM occurrence; END",),
+        ("CREATE TABLE more (a)",),
+        ("DROP TABLE occurrence",),
+    ],
+)
+def test_a_catalogue_with_other_tables_is_refused(
+    folder: Path, statements: tuple[str, ...], writable: bool
+) -> None:
+    run_sql(folder / "catalog.sqlite", *statements)
+    with pytest.raises(IndexCorruptError, match="other tables"):
+        ReferenceIndex.open(folder, writable=writable)
+
+
+def test_thumbnails_with_other_tables_are_refused_when_asked_for(folder: Path, artworks: Path) -> None:
+    view = f"CREATE VIEW thumbnail AS {ENDLESS} SELECT i AS sha256, x'00' AS webp FROM n"
+    run_sql(folder / "thumbnails.sqlite", "DROP TABLE thumbnail", view)
+    with ReferenceIndex.open(folder) as index:
+        assert found(index, artworks / NAMES[0])
+        with pytest.raises(IndexCorruptError, match="other tables"):
+            index.thumbnail(1)
+
+
+@pytest.mark.parametrize("value", [2**40, "text", 1.5])
+def test_a_thumbnail_that_is_no_bytes_is_not_made_into_some(folder: Path, value: Any) -> None:
+    run_sql(folder / "thumbnails.sqlite", "UPDATE thumbnail SET webp = ?", values=(value,))
+    with ReferenceIndex.open(folder) as index, pytest.raises(IndexCorruptError, match="no picture"):
+        index.thumbnail(1)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("reference", "trim", "[1, 2]"),
+        ("reference", "trim", "[" * 3_000),
+        ("reference", "width", "wide"),
+        ("occurrence", "extra", "[]"),
+        ("occurrence", "extra", "{"),
+        ("occurrence", "artist", b"\xff"),
+        ("occurrence", "size", "x"),
+    ],
+)
+def test_values_of_other_types_are_said_to_be_garbled(
+    folder: Path, table: str, column: str, value: Any
+) -> None:
+    run_sql(folder / "catalog.sqlite", f"UPDATE {table} SET {column} = ?", values=(value,))
+    with ReferenceIndex.open(folder) as index, pytest.raises(IndexCorruptError, match="garbled"):
+        index.reference(1)
+
+
+@pytest.mark.parametrize("file", ["../outside.npy", "/dev/zero", "pdq-1.npy", "a/pdq-000001.npy"])
+def test_a_segment_lies_in_the_index_or_nowhere(folder: Path, file: str) -> None:
+    run_sql(folder / "catalog.sqlite", "UPDATE segment SET file = ? WHERE descriptor = 'pdq'", values=(file,))
+    with pytest.raises(IndexCorruptError, match="garbled"):
+        ReferenceIndex.open(folder)
+
+
+@pytest.mark.parametrize(
+    "value", ['{"pdq": 5}', "[1]", '{"pdq": {"location": 1, "scale": 0, "samples": 1, "references": 1}}']
+)
+def test_a_garbled_calibration_says_so(folder: Path, value: str) -> None:
+    run_sql(
+        folder / "catalog.sqlite", "INSERT OR REPLACE INTO fact VALUES ('calibration', ?)", values=(value,)
+    )
+    with (
+        ReferenceIndex.open(folder) as index,
+        pytest.raises(IndexCorruptError, match="calibration is garbled"),
+    ):
+        index.calibration()
+
+
+def test_garbled_records_of_sketches_leave_the_search_exact(folder: Path, artworks: Path) -> None:
+    record = '{"pdq": {"file": "../../outside/x", "sha256": "", "ranked": -1, "measured": {}}}'
+    run_sql(folder / "catalog.sqlite", "INSERT OR REPLACE INTO fact VALUES ('sketches', ?)", values=(record,))
+    with ReferenceIndex.open(folder) as index:
+        assert found(index, artworks / NAMES[0])
+        assert any("sketches are garbled" in problem for problem in index.check())
+
+
+@pytest.mark.parametrize(
+    "data", [b"PK\x05\x06" + bytes(18), b"\x93NUMPY\1\0\xff\xff" + b"(" * 300, b"\x93NUMPY\x09\x09"]
+)
+def test_a_segment_with_a_hostile_header_says_so(folder: Path, data: bytes) -> None:
+    next((folder / "vectors").glob("pdq-*.ids.npy")).write_bytes(data)
+    with ReferenceIndex.open(folder) as index:
+        assert any("cannot be read" in problem for problem in index.check())
+        with pytest.raises(IndexCorruptError, match="cannot be read"):
+            index.store("pdq")
+
+
+def test_ids_of_another_shape_are_named_by_check(folder: Path) -> None:
+    np.save(next((folder / "vectors").glob("pdq-*.ids.npy")), np.zeros((2, 2)))
+    with ReferenceIndex.open(folder) as index:
+        assert any("ids that are none" in problem for problem in index.check())
+
+
+def test_an_emptied_catalogue_does_not_let_a_writer_delete_the_rows(folder: Path) -> None:
+    (folder / "catalog.sqlite").write_bytes(b"")
+    before = sorted((folder / "vectors").iterdir())
+    with pytest.raises(IndexCorruptError, match="is empty"):
+        ReferenceIndex.open(folder, writable=True)
+    assert sorted((folder / "vectors").iterdir()) == before
+
+
+def test_rows_stay_where_the_catalogue_names_others_that_are_not_there(folder: Path) -> None:
+    other = "UPDATE segment SET file = 'pdq-000077.npy' WHERE descriptor = 'pdq'"
+    run_sql(folder / "catalog.sqlite", other)
+    before = sorted((folder / "vectors").iterdir())
+    with ReferenceIndex.open(folder, writable=True):
+        pass
+    assert sorted((folder / "vectors").iterdir()) == before
+
+
+def test_a_writer_deletes_no_file_that_no_writer_made(folder: Path) -> None:
+    mine = folder / "vectors" / "my-own-rows.npy"
+    mine.write_bytes(b"precious")
+    with ReferenceIndex.open(folder, writable=True):
+        pass
+    assert mine.read_bytes() == b"precious"
+
+
+LINKED = (
+    MANIFEST,
+    f"{MANIFEST}.tmp",
+    "catalog.sqlite",
+    "thumbnails.sqlite",
+    "writer.lock",
+    "writer.lock.held",
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links needs rights on Windows")
+@pytest.mark.parametrize("name", [*LINKED, "vectors", "ann"])
+def test_nothing_is_written_through_a_link(folder: Path, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    if (folder / name).exists():
+        (folder / name).rename(outside)
+    elif name == "ann":
+        outside.mkdir()
+        (outside / "diary.npy").write_bytes(b"precious")
+    else:
+        outside.write_bytes(b"precious")
+    before = everything(outside) if outside.is_dir() else outside.read_bytes()
+    (folder / name).symlink_to(outside)
+    with pytest.raises(IndexWriteError, match="is a link"):
+        ReferenceIndex.open(folder, writable=True)
+    assert (everything(outside) if outside.is_dir() else outside.read_bytes()) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links needs rights on Windows")
+def test_an_index_of_links_can_be_read(folder: Path, tmp_path: Path, artworks: Path) -> None:
+    linked = tmp_path / "linked.index"
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            place = linked / path.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(path)
+    with ReferenceIndex.open(linked) as index:
+        assert found(index, artworks / NAMES[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", [MANIFEST, "catalog.sqlite", "vectors/pdq-000001.npy"])
+def test_a_pipe_in_an_index_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+    def use() -> None:
+        with ReferenceIndex.open(folder) as index:
+            index.store("pdq")
+
+    with pytest.raises(IndexCorruptError):
+        use()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(folder: Path) -> None:
+    (folder / "writer.lock").unlink(missing_ok=True)
+    os.mkfifo(folder / "writer.lock")
+    with pytest.raises(IndexWriteError, match="a named pipe"):
+        ReferenceIndex.open(folder, writable=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -839,3 +840,32 @@ def test_the_table_is_limited_and_says_how_many_more() -> None:
 
 def test_the_summary_is_text_for_the_terminal() -> None:
     assert summary_text(ScanSummary(44, 3, 0, 41)).plain.startswith("3 of 44 generated pictures replicate")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("score",), "1e999"),
+        (("score",), "-0.5"),
+        (("level",), "77"),
+        (("width",), "1e999"),
+        (("matches", 0, "score"), "1e999"),
+        (("matches", 0, "query_region"), "[[1e999, 0], [1, 0], [1, 1]]"),
+        (("matches", 0, "reference", "id"), "1" + "0" * 400),
+        (("matches", 0, "evidence"), '{"inliers": 1' + "0" * 400 + "}"),
+        (("matches", 0, "evidence"), '{"cosines": {"a": 1e999}}'),
+    ],
+)
+def test_numbers_that_nothing_measures_are_no_finding(
+    place: tuple[Any, ...], value: str, sample_findings: Path, tmp_path: Path
+) -> None:
+    lines = map(json.loads, sample_findings.read_text(encoding="utf-8").splitlines())
+    values = next(line for line in lines if line["matches"])
+    inner = values
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = "@"
+    path = tmp_path / "findings.jsonl"
+    path.write_text(json.dumps(values).replace('"@"', value) + "\n")
+    with pytest.raises(SourceError, match="line 1 is no finding"):
+        list(read_findings(path))

@@ -545,3 +545,10 @@ def test_the_same_opt_out_under_two_keys_is_said_once() -> None:
 def test_reading_opt_outs_never_raises(extra: dict[str, str]) -> None:
     for found in opt_outs(Occurrence("a.jpg", extra=extra)):
         assert found.sentence.endswith(".")
+
+
+@pytest.mark.parametrize("text", ["allow = " + "[" * 3_000, "allow = 1" + "0" * 5_000, "allow = 9999-99-99"])
+def test_depth_and_digits_without_end_are_no_policy(text: str, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(UsageError, match="is not TOML"):
+        Policy.from_file(tmp_path / "policy.toml")

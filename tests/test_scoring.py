@@ -249,3 +249,18 @@ def test_garbage_is_no_scoring_model(tmp_path: Path, data: bytes) -> None:
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"gone\.json"):
         load_model(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 5_000, '{"features": 5}', "1" * 5_000])
+def test_depth_and_digits_without_end_are_no_scoring_model(text: str, tmp_path: Path) -> None:
+    (tmp_path / "scoring.json").write_text(text)
+    with pytest.raises(SourceError, match="scoring model"):
+        load_model(tmp_path / "scoring.json")
+
+
+def test_a_weight_too_large_for_a_float_is_no_weight(tmp_path: Path) -> None:
+    values = shipped_model().to_dict()
+    values["weights"][0] = 10**400
+    (tmp_path / "scoring.json").write_text(json.dumps(values))
+    with pytest.raises(SourceError, match="scoring model"):
+        load_model(tmp_path / "scoring.json")

@@ -23,6 +23,7 @@ from PIL import Image
 from index.credits import CreditReader
 from index.errors import SourceError, UnreadableImageError, UsageError
 from index.sources import ColumnNames, Credits, Rejected, Source, SourceItem, iter_folder, open_source
+from index.tables import Row, open_table
 
 
 def picture(shade: int = 0, kind: str = "JPEG") -> bytes:
@@ -697,3 +698,101 @@ def test_members_that_cannot_be_read_tell_why(tmp_path: Path) -> None:
             item.read()
         reasons.append(caught.value.reason)
     assert reasons == ["too_large", "empty", "truncated"]
+
+
+# What hostile inputs found
+
+
+def only(source: Source) -> Rejected:
+    (found,) = source
+    assert isinstance(found, Rejected)
+    return found
+
+
+def test_a_hundred_thousand_columns_of_one_name_are_numbered_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.csv", "file_name," + "a," * 100_000 + "\na.jpg,1\n")
+    columns = open_table(path).columns
+    assert columns[1] == "a"
+    assert columns[100_000] == "a 100000"
+
+
+def test_a_numbered_column_does_not_take_the_name_of_another(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.csv", "a,a 2,a,a,a 2\n")
+    assert open_table(path).columns == ("a", "a 2", "a 3", "a 4", "a 2 2")
+
+
+@pytest.mark.parametrize("long", ["x" * 5_000, '"' + "x\n" * 2_000, "x\r" + "y" * 5_000])
+def test_a_row_without_an_end_is_one_bad_row_and_the_next_is_read(
+    long: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.tables._MAX_ROW", 1_000)
+    path = write(tmp_path / "list.csv", f"file_name,artist\na.jpg,Ann\n{long}\nb.jpg,Ben\n")
+    rows = list(open_table(path).rows())
+    assert isinstance(rows[0], Row)
+    assert rows[0].values == {"file_name": "a.jpg", "artist": "Ann"}
+    assert any(isinstance(row, Rejected) and row.reason == "bad_row" for row in rows)
+    assert isinstance(rows[-1], Row)
+    assert rows[-1].values["file_name"].endswith("b.jpg")
+
+
+@pytest.mark.parametrize("name", ["file://[", "file://[x]/a.jpg", "e\u0301\u0316" * 20_000])
+def test_a_name_that_no_file_can_have_is_rejected(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "list.jsonl", json.dumps({"file_name": name}))
+    assert only(open_source(path)).reason == "bad_path"
+
+
+def test_half_characters_in_names_and_addresses_can_be_stored(tmp_path: Path) -> None:
+    lines = [json.dumps({"file_name": name}) for name in ("\ud800.jpg", "https://example.org/\ud800")]
+    found = list(open_source(write(tmp_path / "list.jsonl", "\n".join(lines))))
+    assert [each.reason for each in found if isinstance(each, Rejected)] == ["bad_path", "not_local"]
+    for each in found:
+        assert isinstance(each, Rejected)
+        f"{each.locator} {each.detail}".encode()
+
+
+def test_lists_in_lists_do_not_end_a_build(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    nested = "[" * 900 + '"Ann"' + "]" * 900
+    path = write(
+        tmp_path / "list.jsonl", '{"file_name": "a.jpg", "artist": ' + nested + ', "note": ' + nested + "}"
+    )
+    (found,) = open_source(path)
+    assert isinstance(found, SourceItem) or found.reason == "bad_row"
+
+
+@pytest.mark.parametrize("said", ["1e999", "-5", '"5"', "[" * 5_000, "9" * 4_000])
+def test_a_count_that_is_none_is_not_believed(said: str, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", [("a.jpg", picture())])
+    write(tmp_path / "0_stats.json", '{"successes": ' + said + "}")
+    source = open_source(path)
+    assert source.count() is None
+    assert len(list(source)) == 1
+
+
+@pytest.mark.parametrize("size", [2**31, 3 * 1024 * 1024])
+def test_a_header_of_gigabytes_is_not_read(size: int, tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, size
+    path = tmp_path / "0.tar"
+    with path.open("wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(size + 4096)  # no bytes on disk
+    with pytest.raises(SourceError, match="a header of"):
+        open_source(path)
+
+
+def test_digits_without_end_in_a_header_are_not_searched(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    data = b"1" * 500_000
+    header.type, header.size = tarfile.XHDTYPE, len(data)
+    path = write(tmp_path / "0.tar", header.tobuf(tarfile.GNU_FORMAT) + data + bytes(2048))
+    with pytest.raises(SourceError, match="64 digits"):
+        open_source(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["metadata.csv", "list.jsonl", "list.parquet"])
+def test_a_list_that_is_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError):
+        open_source(tmp_path / name)

@@ -619,3 +619,18 @@ def test_with_nothing_to_verify_with_a_close_hash_stays_unverified(members: Path
     )
     with Detector.open(folder) as detector:
         assert detector.check(recompressed("cubist-1.jpg")).verdict is Verdict.POSSIBLE
+
+
+def test_a_damaged_small_copy_leaves_the_file_to_be_compared(own_index: Path, artworks: Path) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(own_index / "thumbnails.sqlite")
+    connection.execute(
+        "UPDATE thumbnail SET webp = ?", (b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + b"\xff" * 6,)
+    )
+    connection.commit()
+    connection.close()
+    with Detector.open(own_index) as detector:
+        report = detector.check(artworks / "city-3.jpg")
+        assert report.best is not None
+        assert report.best.level == 5

@@ -89,7 +89,7 @@ class Log:
                     self._compare(values["identity"], values["format_version"])
                 else:
                     self.items[values.pop("item")] = values
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 if not raw.endswith(b"\n"):
                     break  # cut off by what ended the audit
                 raise SourceError(

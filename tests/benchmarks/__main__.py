@@ -25,6 +25,7 @@ PARTS = (
     "throughput",
     "parts",
     "crashes",
+    "fuzzing",
 )
 
 
