@@ -521,7 +521,8 @@ def test_unexpected_errors_are_one_line_too(place: Path, run: Run, monkeypatch: 
     assert done.code == 2
     assert (
         done.err
-        == "error: unexpected KeyError: 'surprise'. Run it again with --debug, and report what it prints\n"
+        == "error: unexpected KeyError: 'surprise'. Run it again with --debug, and report what it prints, "
+        "with detector doctor --json\n"
     )
 
 

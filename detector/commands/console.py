@@ -227,7 +227,7 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "memory is used up. Run it again with --workers 1"
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"unexpected {said}. Run it again with --debug, and report what it prints"
+    return f"unexpected {said}. Run it again with --debug, and report what it prints, with detector doctor --json"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
