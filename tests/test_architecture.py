@@ -55,7 +55,7 @@ LAYOUT = {
         terminal wording
         """,
     "detector/commands": """
-        __init__ artist auditing building calibrating checking console doctor duplicates importing indexing
+        __init__ artist auditing building calibrating checking completing console doctor duplicates importing indexing
         optimizing options progress
         requests scanning serving training
         """,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import Output
 from detector.commands.options import Debug, Device, Json, Quiet, writable_target
 
@@ -26,6 +27,7 @@ def calibrate(
         typer.Option(
             "--index",
             metavar="FOLDER",
+            autocompletion=completing.indexes,
             help="Index folder. Alone: how near unrelated pictures come in it is measured anew and stored.",
             show_default=False,
         ),

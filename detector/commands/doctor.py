@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import FLAGGED, Output
 from detector.commands.options import Debug, Json, Quiet
 
@@ -34,6 +35,7 @@ def doctor(
         typer.Option(
             "--index",
             metavar="INDEX",
+            autocompletion=completing.indexes,
             help="Look at this index too: is it there, and can it be searched with what is installed?",
             show_default=False,
         ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detector.commands import completing
 from index.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _usual(option: str) -> str:
 IndexFolder = Annotated[
     Path,
     typer.Option(
-        "--index", metavar="INDEX",
+        "--index", metavar="INDEX", autocompletion=completing.indexes,
         help="As made by [b]detector index build[/b]: a folder, art.db or milvus://host:19530/collection.",
         show_default=False,
     ),
@@ -116,6 +117,7 @@ FailOn = Annotated[
     typer.Option(
         "--fail-on",
         metavar="LEVEL",
+        autocompletion=completing.one_of(*completing.LEVELS),
         help="Exit with 1 if a picture has a match, not cleared, of this level or higher: 5 verbatim, 4 near "
         "copy, 3 partial copy, 2 strong resemblance, 1 weak resemblance, or never.",
     ),
@@ -125,6 +127,7 @@ AllowLicence = Annotated[
     typer.Option(
         "--allow-licence",
         metavar="LICENCE",
+        autocompletion=completing.licences,
         help="Matches with this licence are cleared: shown, but not counted. An SPDX id (CC-BY-4.0), "
         "CC-BY-*, public-domain, artist:NAME or source:DOMAIN. Can be given several times. An unknown "
         "licence is never cleared.",
@@ -187,6 +190,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
+        autocompletion=completing.one_of("cpu", "cuda", "mps"),
         help="Where neural descriptors run: cpu, cuda, cuda:1, mps. Chosen by itself if left out.",
         rich_help_panel=TUNING_PANEL,
         show_default=False,
@@ -197,6 +201,7 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="ADDRESS",
+        autocompletion=completing.one_of("auto", "local", "ray://"),
         help="Have the workers of a Ray cluster do the work: auto (the cluster of this machine), HOST:PORT, "
         "ray://HOST:PORT, or local, which starts one here for as long as it takes. The result is the same. "
         "--workers then counts its workers; with --device cuda each takes a share of a GPU, otherwise they use "

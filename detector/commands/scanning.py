@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.building import fill_index
 from detector.commands.console import FAILED, FLAGGED, Output, command_line, printable, this_command
 from detector.commands.options import (
@@ -52,7 +53,10 @@ UNVERIFIABLE = (
 )
 OUTSIDE = "“No match in this index” says nothing about pictures that are not in the index."
 
-SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
+_ABOVE = Path(__file__).resolve().parents[2:]
+SAMPLES = (_ABOVE[0] / "samples", *(folder / "share/replication-detector/samples" for folder in _ABOVE))
+"""Where the sample pictures may lie: beside the packages in a checkout, or where an installation keeps data, which is
+below a folder that the packages lie in."""
 
 DEMO_FOLDER = Path("detector-demo")
 
@@ -138,6 +142,7 @@ def report(
         typer.Option(
             "--index",
             metavar="FOLDER",
+            autocompletion=completing.indexes,
             help="The index of that scan: with it, a page shows the training images too.",
             show_default=False,
         ),
@@ -239,14 +244,13 @@ class _Files:
 def _samples() -> tuple[Path, Path]:
     from index.errors import UsageError
 
-    for folder in (SAMPLES, Path("samples")):
+    for folder in SAMPLES:
         pair = folder / "artworks", folder / "generated"
-        if all(part.is_dir() for part in pair):
+        if (pair[0] / "metadata.csv").is_file() and pair[1].is_dir():
             return _near(pair[0]), _near(pair[1])
     raise UsageError(
-        "the sample pictures are not here. They are in the folder samples/ of the project's repository and "
-        "source archive, not in the installed package: run it inside a copy of that, or take your own "
-        "pictures: detector index build ARTWORKS --out art.index"
+        "the sample pictures that come with the package are gone. Install it anew, or take your own pictures: "
+        "detector index build ARTWORKS --out art.index"
     )
 
 
