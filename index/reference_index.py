@@ -932,6 +932,9 @@ class ReferenceIndex(Searchable):
         return problems
 
 
+RESTORE = "Restore it from a copy, or build the index anew"
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
@@ -950,7 +953,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise IndexFolderError(folder, "cannot be read: permission denied") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise IndexCorruptError(folder, f"its {MANIFEST} cannot be read: {error}") from error
+        raise IndexCorruptError(
+            folder, f"its {MANIFEST} cannot be read ({getattr(error, 'strerror', None) or error}). {RESTORE}"
+        ) from error
     try:
         manifest = json.loads(text)
         version = int(manifest["format_version"])
@@ -963,7 +968,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         for values in manifest.get("imported", ()):
             ImportedFrom.from_dict(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
+        raise IndexCorruptError(folder, f"its {MANIFEST} is garbled ({error}). {RESTORE}") from error
     return dict(manifest)
 
 

@@ -224,7 +224,9 @@ class _ParquetTable(Table):
                 schema = file.schema_arrow
                 self._rows = int(file.metadata.num_rows)
         except (self._arrow.ArrowException, OSError) as error:
-            raise SourceError(path, f"is not a Parquet file that can be read: {error}") from error
+            raise SourceError(
+                path, f"is not a Parquet file that can be read: {error}. Write it anew, or leave it out"
+            ) from error
         self.columns = tuple(dict.fromkeys(schema.names))
         blobs = [each.name for each in schema if self._is_blob(each.type)]
         self.blobs = tuple(sorted(blobs, key=_blob_rank))

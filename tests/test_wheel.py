@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
     options = "wheel --no-deps --no-build-isolation --no-index --disable-pip-version-check --quiet"
-    done = run("-m", "pip", *options.split(), "--wheel-dir", str(folder), "source", cwd=folder)
+    done = run("-m", "pip", *options.split(), "--wheel-dir", str(folder), "./source", cwd=folder)
     if "No module named pip" in done.stderr:
         pytest.skip("pip is not installed")
     assert done.returncode == 0, done.stdout + done.stderr

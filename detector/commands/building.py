@@ -166,7 +166,8 @@ def build(
         )
         names = parse_names(descriptors) if descriptors is not None else None
         output.json(fill_index(output, sources, out, names, options, ray=ray))
-        output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
+        if output.outcome == 0:
+            output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
 
 
 def add(

@@ -84,6 +84,10 @@ def calibrate(
 
         if pairs is not None:
             _fit(output, pairs, index, out=out, plot=plot, precision=precision, device=device)
+        elif plot is not None or out != Path("scoring.json"):
+            raise UsageError(
+                "--out and --plot are for the score, which is fitted on labelled pairs. Add --pairs FILE"
+            )
         elif index is not None:
             _measure(output, index, device)
         else:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands import completing
+from detector.commands.console import command_line
 from index.errors import UsageError
 
 if TYPE_CHECKING:
     from detector.rights import Policy
+    from index.searching import Searchable
 
 NEVER = 6
 """A bound above every level."""
@@ -99,9 +101,35 @@ def writable_target(path: Path, option: str, *, index: Path | None) -> Path:
 
 
 def _usual(option: str) -> str:
-    return {"--html": "report.html", "--csv": "findings.csv", "--bundle": "evidence.zip"}.get(
-        option, "findings.jsonl"
-    )
+    names = {
+        "--html": "report.html",
+        "--csv": "findings.csv",
+        "--bundle": "evidence.zip",
+        "--drop": "drop.txt",
+    }
+    return names.get(option, "findings.jsonl")
+
+
+def named_path(text: str) -> Path:
+    """Read a path that was typed; an empty one, as of a shell variable that is not set, is not the folder here.
+
+    Raises:
+        UsageError: It is empty.
+    """
+    if not text:
+        raise typer.BadParameter("it is empty. Name a path; for the folder you are in, a dot")
+    return Path(text)
+
+
+def require_references(index: Searchable, place: Path) -> None:
+    """Make sure that there is something to find: “no match” in an empty index would say nothing.
+
+    Raises:
+        UsageError: The index is empty.
+    """
+    if not index.size:
+        step = command_line("detector", "index", "add", "PICTURES", "--index", place)
+        raise UsageError(f"{place}: holds no training images, so nothing can match. Add some: {step}")
 
 
 IndexFolder = Annotated[

@@ -36,7 +36,9 @@ from detector.commands.options import (
     Scoring,
     Workers,
     level_bound,
+    named_path,
     policy_of,
+    require_references,
     writable_target,
 )
 
@@ -69,6 +71,7 @@ def scan(
         list[Path],
         typer.Argument(
             metavar="PATH...",
+            parser=named_path,
             help="Generated pictures: folders (searched through) or single files.",
             show_default=False,
         ),
@@ -123,6 +126,7 @@ def scan(
         cluster = None if ray is None else _Cluster(ray, device)
         own = device if cluster is None else None
         with Detector.open(index, policy=allowed, scoring=model, device=own) as detector:
+            require_references(detector.index, index)
             report = _scan(output, detector, paths, files, options, cluster)
             _deliver(output, report, files, fail_on=bound, limit=limit)
             if not detector.index.can_verify:
@@ -160,12 +164,15 @@ def report(
     """Judge and show findings again."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output, ExitStack() as stack:
         from detector.scan import read_report
+        from index.errors import UsageError
         from index.locations import open_index
 
         bound = level_bound(fail_on)
         files = _Files.checked(html=html, csv=csv, jsonl=findings, index=index, read_only=True)
         opened = stack.enter_context(open_index(index)) if index is not None else None
         read = read_report(findings, index=opened, policy=policy_of(allow_licence, policy))
+        if not len(read):
+            raise UsageError(f"{findings}: holds no findings. Make some: detector scan … --jsonl {findings}")
         _deliver(output, read, files, fail_on=bound, limit=limit)
 
 
