@@ -24,6 +24,8 @@ PARTS = (
     "scale",
     "throughput",
     "parts",
+    "upgrades",
+    "determinism",
 )
 
 
