@@ -28,6 +28,7 @@ __all__ = [
     "DescriptorError",
     "Detector",
     "DetectorError",
+    "Diagnosis",
     "DuplicateCluster",
     "DuplicateMember",
     "DuplicateReport",
@@ -71,6 +72,7 @@ __all__ = [
     "__version__",
     "audit",
     "build_index",
+    "diagnose",
     "file_request",
     "find_duplicates",
     "guard",
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from detector.artists.report import Contradiction, FoundWork, LookupReport, Replica
     from detector.audit import AuditOptions, AuditReport, audit
     from detector.detector import Detector, build_index
+    from detector.diagnosis import Diagnosis, diagnose
     from detector.duplicates import (
         DuplicateCluster,
         DuplicateMember,
@@ -169,6 +172,7 @@ else:
         "detector.artists.report": ("Contradiction", "FoundWork", "LookupReport", "Replica"),
         "detector.audit": ("AuditOptions", "AuditReport", "audit"),
         "detector.detector": ("Detector", "build_index"),
+        "detector.diagnosis": ("Diagnosis", "diagnose"),
         "detector.duplicates": (
             "DuplicateCluster",
             "DuplicateMember",

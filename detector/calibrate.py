@@ -284,7 +284,16 @@ def read_pairs(path: str | Path, *, detector: Detector | None = None) -> Iterato
             else:
                 yield from _from_jsonl(source, stream)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(source, f"cannot be read: {error}") from error
+        cause = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SourceError(
+            source, f"cannot be read: {cause}. Name a CSV or JSON lines file of pairs"
+        ) from error
+
+
+FORM = (
+    "A CSV needs the columns query, reference, label; JSON lines need query, evidence, label, as detector scan --jsonl "
+    "writes evidence; label is 1 for a copy, 0 for none"
+)
 
 
 def _from_jsonl(source: Path, lines: Iterable[str]) -> Iterator[LabelledPair]:
@@ -296,13 +305,13 @@ def _from_jsonl(source: Path, lines: Iterable[str]) -> Iterator[LabelledPair]:
             evidence = Evidence.from_dict(values["evidence"])
             yield LabelledPair(str(values["query"]), evidence, _label(values["label"]))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise SourceError(source, f"line {number} lacks query, evidence or label ({error!r})") from error
+            raise SourceError(source, f"line {number} lacks query, evidence or label. {FORM}") from error
 
 
 def _from_csv(source: Path, rows: csv.DictReader[str], detector: Detector) -> Iterator[LabelledPair]:
     missing = {"query", "reference", "label"} - set(rows.fieldnames or ())
     if missing:
-        raise SourceError(source, f"lacks the column {', '.join(sorted(missing))}; it has {rows.fieldnames}")
+        raise SourceError(source, f"lacks the column {', '.join(sorted(missing))}. {FORM}")
     for row in rows:
         number = rows.line_num  # empty lines give no row, and a quoted value may go over several
         if not row["query"] or not row["reference"]:

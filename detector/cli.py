@@ -16,6 +16,7 @@ from detector.commands import (
     auditing,
     calibrating,
     checking,
+    doctor,
     duplicates,
     indexing,
     scanning,
@@ -165,6 +166,18 @@ app.command(
         "detector index build artworks --out art.index --descriptors pdq,phash,keypoints,clip:local-dir:tower",
     ),
 )(training.train)
+app.command(
+    rich_help_panel=OTHER_PANEL,
+    **taught(
+        "Say what this installation can do. Tries the installed packages, finds devices and weights, indexes two "
+        "made-up pictures and finds one of them again; says what is missing for which use, and the next step. "
+        "Nothing in it names you: put --json into a bug report. Exits with 1 if the main job, or the index "
+        "given, does not work.",
+        "detector doctor",
+        "detector doctor --index art.index",
+        "detector doctor --json",
+    ),
+)(doctor.doctor)
 
 
 @app.command(rich_help_panel=OTHER_PANEL, **taught("Show the version.", "detector version"))

@@ -137,7 +137,14 @@ class ScoringModel:
         """
         known = tuple(values.get("features", ())) == FEATURES
         known = known and tuple(values.get("blind_features", ())) == BLIND_FEATURES
-        if values.get("format_version") != FORMAT_VERSION or not known:
+        version = values.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise SourceError(
+                path,
+                f"has format_version {version}; this version reads {FORMAT_VERSION}. "
+                "Run: pip install -U replication-detector",
+            )
+        if version != FORMAT_VERSION or not known:
             raise SourceError(
                 path,
                 f"is no scoring model of format {FORMAT_VERSION}. Make one: detector calibrate --pairs …",
@@ -247,4 +254,7 @@ def load_model(path: str | Path) -> ScoringModel:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         return ScoringModel.from_dict(values, path=path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise SourceError(path, f"cannot be used as a scoring model: {error}") from error
+        cause = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SourceError(
+            path, f"cannot be used as a scoring model: {cause}. Make one: detector calibrate --pairs …"
+        ) from error

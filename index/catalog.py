@@ -199,7 +199,7 @@ class Catalog:
         if "readonly" in text or "unable to open" in text:
             return IndexWriteError(self._folder, f"cannot be written: {text}. Check its permissions")
         return IndexCorruptError(
-            self._folder, f"its {FILE_NAME} cannot be read ({text}). Run: detector index check"
+            self._folder, f"its {FILE_NAME} cannot be read ({text}). Restore it, or build the index anew"
         )
 
     def close(self) -> None:

@@ -177,7 +177,10 @@ def _arrays(source: Path) -> list[Path]:
         found = _in_order(path for path in folder.glob(f"*{SUFFIX}") if path.is_file())
         if found:
             return found
-    raise UsageError(f"{source}: holds no .npy file, nor do {' or '.join(EMBEDDING_FOLDERS)} in it")
+    raise UsageError(
+        f"{source}: holds no .npy file, nor do {' or '.join(EMBEDDING_FOLDERS)} in it. Name a .npy file, or a folder "
+        "of them"
+    )
 
 
 def _listed(path: Path) -> list[Path]:

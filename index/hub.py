@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 _HUB = threading.Lock()
+
+_WEIGHTS = {".bin", ".pt", ".safetensors"}
 
 
 @contextmanager
@@ -25,6 +28,24 @@ def quiet_open_clip() -> Iterator[None]:
             yield
     finally:
         root.removeHandler(silent)
+
+
+def cached_models() -> list[str]:
+    """Return the descriptors ``clip:MODEL/TAG`` whose weights the hub's cache holds; asks no network."""
+    import open_clip
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    found = []
+    for model, tag in open_clip.list_pretrained():
+        place = open_clip.get_pretrained_cfg(model, tag).get("hf_hub", "")
+        names = place.strip("/").split("/")
+        if len(names) < 2:
+            continue
+        snapshots = (cache / "--".join(["models", *names[:2]]) / "snapshots").glob("*/*")
+        if any(file.suffix in _WEIGHTS and file.exists() for file in snapshots):
+            found.append(f"clip:{model}/{tag}")
+    return found
 
 
 def cached_first(build: Callable[[], Any]) -> Any:

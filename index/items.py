@@ -125,6 +125,11 @@ class Source(ABC):
         """Return about how many items iteration yields, for progress; None when that is dear to know."""
 
 
+def is_web_address(path: Path) -> bool:
+    """Say whether somebody named an address of the web where a path belongs; a Path folds its two slashes."""
+    return path.parts[:1] in (("http:",), ("https:",))
+
+
 def locator_of(path: Path) -> str:
     """Return a path as a locator: as given, with ``/``; bytes that are not UTF-8 are written in hex."""
     text = path.as_posix()

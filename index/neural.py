@@ -339,6 +339,17 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def accelerators() -> list[str]:
+    """Return the devices beside the CPU on which neural descriptors can run, each with its name and memory."""
+    import torch
+
+    found = []
+    for number in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(number)
+        found.append(f"cuda:{number}, {card.name}, {card.total_memory / 2**30:.0f} GiB")
+    return found + ["mps"] * torch.backends.mps.is_available()
+
+
 def choose_device(name: str, asked: str | None) -> torch.device:
     """Return the device asked for, or the best there is.
 

@@ -954,6 +954,9 @@ def _there_already(folder: Path) -> UsageError:
     return UsageError(f"{folder}: an index is there already. Add to it: detector index add … --out {folder}")
 
 
+RESTORE = "Restore it from a copy, or build the index anew"
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
@@ -972,7 +975,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise IndexFolderError(folder, "cannot be read: permission denied") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise IndexCorruptError(folder, f"its {MANIFEST} cannot be read: {error}") from error
+        raise IndexCorruptError(
+            folder, f"its {MANIFEST} cannot be read ({getattr(error, 'strerror', None) or error}). {RESTORE}"
+        ) from error
     try:
         manifest = json.loads(text)
         version = int(manifest["format_version"])
@@ -985,7 +990,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         for values in manifest.get("imported", ()):
             ImportedFrom.from_dict(values)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise IndexCorruptError(folder, f"its {MANIFEST} is garbled: {error!r}") from error
+        raise IndexCorruptError(folder, f"its {MANIFEST} is garbled ({error}). {RESTORE}") from error
     return dict(manifest)
 
 

@@ -10,7 +10,7 @@ from index.credits import NO_CREDITS, USUAL_COLUMNS, ColumnNames, Credits
 from index.errors import SourceError
 from index.folders import FolderSource, iter_folder
 from index.images import IMAGE_SUFFIXES, MAX_BYTES
-from index.items import Rejected, Source, SourceItem, locator_of
+from index.items import Rejected, Source, SourceItem, is_web_address, locator_of
 from index.lists import ListSource
 from index.shards import COMPRESSED_SUFFIXES, SHARD_SUFFIX, ShardSource
 from index.tables import TABLE_SUFFIXES
@@ -73,6 +73,8 @@ def open_source(
         SourceError: There is no such file, it is none of these, it cannot be read, it lacks a told column, or
             no column names the files.
     """
+    if not str(path):  # as of a shell variable that is not set; it would mean the working folder
+        raise SourceError("''", "is empty. Name a folder, a list, a .tar shard or an image file")
     path = Path(path)
     try:
         is_folder = path.is_dir()
@@ -80,8 +82,9 @@ def open_source(
     except (OSError, ValueError) as error:
         raise SourceError(path, f"cannot be reached: {error}") from error
     if not exists:
+        fetched = " Web addresses are not fetched: download it first." if is_web_address(path) else ""
         raise SourceError(
-            path, "does not exist. Name a folder of images, a list, a .tar shard or an image file"
+            path, f"does not exist.{fetched} Name a folder of images, a list, a .tar shard or an image file"
         )
     if is_folder:
         return FolderSource(path, columns=columns, max_bytes=max_bytes)

@@ -258,7 +258,9 @@ class _ParquetTable(Table):
                 self._rows = int(file.metadata.num_rows)
         # Garbled files make pyarrow raise its own errors, OSError, ValueError, OverflowError, MemoryError, …
         except Exception as error:
-            raise SourceError(path, f"is not a Parquet file that can be read: {error}") from error
+            raise SourceError(
+                path, f"is not a Parquet file that can be read: {error}. Write it anew, or leave it out"
+            ) from error
         self.columns = tuple(dict.fromkeys(schema.names))
         blobs = [each.name for each in schema if self._is_blob(each.type)]
         self.blobs = tuple(sorted(blobs, key=_blob_rank))

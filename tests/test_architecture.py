@@ -34,8 +34,8 @@ LAYOUT = {
         segments shards sketches sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
-        __init__ __main__ calibrate cli clusters detail detector distributed duplicates generation geometry
-        licences metadata pixels report rights scan scoring verify versions
+        __init__ __main__ calibrate cli clusters detail detector diagnosis distributed duplicates generation geometry
+        licences metadata pixels probing report rights scan scoring verify versions
         """,
     "detector/artists": """
         __init__ bundle cards contradictions dossier findings names pictures report search spelling words
@@ -55,7 +55,7 @@ LAYOUT = {
         terminal wording
         """,
     "detector/commands": """
-        __init__ artist auditing building calibrating checking console duplicates importing indexing
+        __init__ artist auditing building calibrating checking completing console doctor duplicates importing indexing
         optimizing options progress
         requests scanning serving training
         """,
@@ -113,6 +113,7 @@ OWNERS: dict[str, set[str]] = {
         "detector/detail.py",
         "detector/guarding/pictures.py",
         "detector/metadata.py",
+        "detector/probing.py",  # asks Pillow which formats it was built with
         "detector/verify.py",
         "detector/reports/pictures.py",
         "detector/training/edits.py",

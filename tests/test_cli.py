@@ -404,20 +404,20 @@ def test_check_as_json_is_a_list_of_reports(place: Path, run: Run) -> None:
 # demo
 
 
-def test_demo_says_where_the_samples_are_when_they_are_not_here(
+def test_demo_says_what_to_do_where_its_samples_are_gone(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("detector.commands.scanning.SAMPLES", tmp_path / "nowhere")
+    monkeypatch.setattr("detector.commands.scanning.SAMPLES", (tmp_path / "nowhere",))
     done = run("demo")
     assert done.code == 2
-    assert "samples/" in done.err
+    assert "Install it anew" in done.err
     assert not Path("detector-demo").exists()
 
 
 def test_demo_indexes_scans_and_writes_a_page(place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(place / "art", "samples/artworks")
     shutil.copytree(place / "gen", "samples/generated")
-    monkeypatch.setattr("detector.commands.scanning.SAMPLES", Path("nowhere"))
+    monkeypatch.setattr("detector.commands.scanning.SAMPLES", (Path("nowhere"), Path("samples")))
     done = run("demo")
     assert done.code == 0
     assert "3 of 6 generated pictures replicate" in done.out
@@ -521,7 +521,8 @@ def test_unexpected_errors_are_one_line_too(place: Path, run: Run, monkeypatch: 
     assert done.code == 2
     assert (
         done.err
-        == "error: unexpected KeyError: 'surprise'. Run it again with --debug, and report what it prints\n"
+        == "error: unexpected KeyError: 'surprise'. Run it again with --debug, and report what it prints, "
+        "with detector doctor --json\n"
     )
 
 

@@ -142,10 +142,9 @@ def _take(
             file, f"cannot be read ({error.strerror}). Make findings: detector scan … --jsonl FILE"
         ) from error
     if garbled and not read:
-        raise SourceError(
-            file,
-            f"holds no findings: line {garbled[0][1]} {garbled[0][2]}. Name a file of detector scan --jsonl",
-        )
+        newer = garbled[0][2].startswith("has format_version")
+        step = "Run: pip install -U replication-detector" if newer else "Name a file of detector scan --jsonl"
+        raise SourceError(file, f"holds no findings: line {garbled[0][1]} {garbled[0][2]}. {step}")
     skipped += garbled
     return read
 

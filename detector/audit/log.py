@@ -104,7 +104,9 @@ class Log:
     def _compare(self, stored: dict[str, Any], version: int) -> None:
         folder = self.path.parent
         if version != FORMAT_VERSION:
-            raise UsageError(f"{folder}: holds an audit of another format ({version}). Name another --out")
+            newer = version > FORMAT_VERSION
+            step = "Run: pip install -U replication-detector, or name" if newer else "Name"
+            raise UsageError(f"{folder}: holds an audit of another format ({version}). {step} another --out")
         for name, value in stored.items():
             now = self._identity.get(name)
             if now == value:

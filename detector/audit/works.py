@@ -117,7 +117,12 @@ def choose_works(
         if path.suffix.lower() in TABLE_SUFFIXES:
             found += _listed(path, known, control=True)
         else:
-            found += _pictures(path)
+            never_seen = list(_pictures(path))
+            if not never_seen:
+                raise UsageError(
+                    f"--controls {path}: holds no picture. Name a folder of works that the model never saw"
+                )
+            found += never_seen
     named = _once(found)
     members = [work for work in named if not work.control]
     if not members:

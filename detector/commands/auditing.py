@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import FLAGGED, Output, this_command
 from detector.commands.options import OUTPUT_PANEL, TUNING_PANEL, Debug, Device, Json, Quiet
 
@@ -43,6 +44,7 @@ def audit(
         typer.Option(
             "--index",
             metavar="FOLDER",
+            autocompletion=completing.indexes,
             help="Index of its training images, as made by [b]detector index build[/b]. Without it, only what needs "
             "no search is done.",
             show_default=False,
@@ -93,6 +95,7 @@ def audit(
         typer.Option(
             "--only",
             metavar="PARTS",
+            autocompletion=completing.several_of("txt2img", "img2img", "prompts", "carlini"),
             help="Some of txt2img, img2img, prompts, carlini, comma-separated. Left out: all.",
             rich_help_panel=COURSE_PANEL,
             show_default=False,
@@ -203,6 +206,7 @@ def audit(
         typer.Option(
             "--dtype",
             metavar="NAME",
+            autocompletion=completing.one_of("float32", "float16", "bfloat16"),
             help="What the model is loaded in: float32, float16 or bfloat16.",
             rich_help_panel=TUNING_PANEL,
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import FAILED, Output, command_line, printable, this_command
 from detector.commands.options import TUNING_PANEL, Debug, Device, Json, Quiet, Ray, Workers
 
@@ -96,6 +97,7 @@ def build(
         typer.Option(
             "--descriptors",
             metavar="NAMES",
+            autocompletion=completing.several_of(*completing.DESCRIPTORS),
             help="With commas between: pdq, phash, keypoints, clip:bundled (these four if left out), "
             "clip:MODEL/PRETRAINED, clip:hf-hub:ORG/NAME, clip:local-dir:FOLDER, sscd:FILE.pt. "
             "They cannot be changed later.",
@@ -164,7 +166,8 @@ def build(
         )
         names = parse_names(descriptors) if descriptors is not None else None
         output.json(fill_index(output, sources, out, names, options, ray=ray))
-        output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
+        if output.outcome == 0:
+            output.note(f"Next: {command_line('detector', 'scan', 'GENERATED', '--index', out)}")
 
 
 def add(
@@ -173,7 +176,13 @@ def add(
     index: Annotated[
         Path,
         typer.Option(
-            "--index", "--out", "-o", metavar="FOLDER", help="The index folder to add to.", show_default=False
+            "--index",
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            autocompletion=completing.indexes,
+            help="The index folder to add to.",
+            show_default=False,
         ),
     ],
     take_back: TakeBack = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import Output
 from detector.commands.options import Debug, Device, Json, Quiet, writable_target
 
@@ -26,6 +27,7 @@ def calibrate(
         typer.Option(
             "--index",
             metavar="FOLDER",
+            autocompletion=completing.indexes,
             help="Index folder. Alone: how near unrelated pictures come in it is measured anew and stored.",
             show_default=False,
         ),
@@ -82,6 +84,10 @@ def calibrate(
 
         if pairs is not None:
             _fit(output, pairs, index, out=out, plot=plot, precision=precision, device=device)
+        elif plot is not None or out != Path("scoring.json"):
+            raise UsageError(
+                "--out and --plot are for the score, which is fitted on labelled pairs. Add --pairs FILE"
+            )
         elif index is not None:
             _measure(output, index, device)
         else:

@@ -21,6 +21,7 @@ from detector.commands.options import (
     Scoring,
     level_bound,
     policy_of,
+    require_references,
 )
 from detector.commands.scanning import OUTSIDE, UNVERIFIABLE
 
@@ -66,6 +67,7 @@ def check(
         model = load_model(scoring) if scoring is not None else None
         reports: list[ImageReport] = []
         with Detector.open(index, policy=allowed, scoring=model, device=device) as detector:
+            require_references(detector.index, index)
             cannot_verify = not detector.index.can_verify
             for start in range(0, len(images), BATCH):
                 reports += detector.check_many(images[start : start + BATCH])

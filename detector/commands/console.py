@@ -224,10 +224,12 @@ def _in_words(error: BaseException) -> str:
         named = isinstance(error.filename, (str, os.PathLike))
         place = f"{os.fspath(error.filename)}: " if named else "reading or writing failed: "
         return f"{place}{error.strerror or error}. Check the path, its permissions and the free space"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # until Python 3.13
+        return f"{str(error).removeprefix('Symlink loop from ')}: is a link that leads to itself. Name another path"
     if isinstance(error, MemoryError):
         return "memory is used up. Run it again with --workers 1"
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"unexpected {said}. Run it again with --debug, and report what it prints"
+    return f"unexpected {said}. Run it again with --debug, and report what it prints, with detector doctor --json"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

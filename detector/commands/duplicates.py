@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import Output, this_command
 from detector.commands.options import (
     OUTPUT_PANEL,
@@ -69,6 +70,7 @@ def duplicates(
         typer.Option(
             "--keep",
             metavar="best|first",
+            autocompletion=completing.one_of("best", "first"),
             help="Which of several copies stays: the one with most pixels, then the best credits; or the "
             "first in the index.",
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.building import (
     ArtistColumn,
     CaptionColumn,
@@ -45,6 +46,7 @@ def import_embeddings(
             "--index",
             "-o",
             metavar="FOLDER",
+            autocompletion=completing.indexes,
             help="The index folder: a new one, or one to go on with.",
             show_default=False,
         ),

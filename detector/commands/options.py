@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detector.commands import completing
+from detector.commands.console import command_line
 from index.errors import UsageError
 
 if TYPE_CHECKING:
     from detector.rights import Policy
+    from index.searching import Searchable
 
 NEVER = 6
 """A bound above every level."""
@@ -98,15 +101,41 @@ def writable_target(path: Path, option: str, *, index: Path | None) -> Path:
 
 
 def _usual(option: str) -> str:
-    return {"--html": "report.html", "--csv": "findings.csv", "--bundle": "evidence.zip"}.get(
-        option, "findings.jsonl"
-    )
+    names = {
+        "--html": "report.html",
+        "--csv": "findings.csv",
+        "--bundle": "evidence.zip",
+        "--drop": "drop.txt",
+    }
+    return names.get(option, "findings.jsonl")
+
+
+def named_path(text: str) -> Path:
+    """Read a path that was typed; an empty one, as of a shell variable that is not set, is not the folder here.
+
+    Raises:
+        UsageError: It is empty.
+    """
+    if not text:
+        raise typer.BadParameter("it is empty. Name a path; for the folder you are in, a dot")
+    return Path(text)
+
+
+def require_references(index: Searchable, place: Path) -> None:
+    """Make sure that there is something to find: “no match” in an empty index would say nothing.
+
+    Raises:
+        UsageError: The index is empty.
+    """
+    if not index.size:
+        step = command_line("detector", "index", "add", "PICTURES", "--index", place)
+        raise UsageError(f"{place}: holds no training images, so nothing can match. Add some: {step}")
 
 
 IndexFolder = Annotated[
     Path,
     typer.Option(
-        "--index", metavar="INDEX",
+        "--index", metavar="INDEX", autocompletion=completing.indexes,
         help="As made by [b]detector index build[/b]: a folder, art.db or milvus://host:19530/collection.",
         show_default=False,
     ),
@@ -116,6 +145,7 @@ FailOn = Annotated[
     typer.Option(
         "--fail-on",
         metavar="LEVEL",
+        autocompletion=completing.one_of(*completing.LEVELS),
         help="Exit with 1 if a picture has a match, not cleared, of this level or higher: 5 verbatim, 4 near "
         "copy, 3 partial copy, 2 strong resemblance, 1 weak resemblance, or never.",
     ),
@@ -125,6 +155,7 @@ AllowLicence = Annotated[
     typer.Option(
         "--allow-licence",
         metavar="LICENCE",
+        autocompletion=completing.licences,
         help="Matches with this licence are cleared: shown, but not counted. An SPDX id (CC-BY-4.0), "
         "CC-BY-*, public-domain, artist:NAME or source:DOMAIN. Can be given several times. An unknown "
         "licence is never cleared.",
@@ -187,6 +218,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
+        autocompletion=completing.one_of("cpu", "cuda", "mps"),
         help="Where neural descriptors run: cpu, cuda, cuda:1, mps. Chosen by itself if left out.",
         rich_help_panel=TUNING_PANEL,
         show_default=False,
@@ -197,6 +229,7 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="ADDRESS",
+        autocompletion=completing.one_of("auto", "local", "ray://"),
         help="Have the workers of a Ray cluster do the work: auto (the cluster of this machine), HOST:PORT, "
         "ray://HOST:PORT, or local, which starts one here for as long as it takes. The result is the same. "
         "--workers then counts its workers; with --device cuda each takes a share of a GPU, otherwise they use "

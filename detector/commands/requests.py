@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detector.commands import completing
 from detector.commands.console import Output, command_line, printable, this_command
 from detector.commands.options import Debug, IndexFolder, Json, Quiet, taught
 
@@ -75,7 +76,11 @@ def list_requests(
     state: Annotated[
         str | None,
         typer.Option(
-            "--state", metavar="STATE", help="Only these: open, accepted or declined.", show_default=False
+            "--state",
+            metavar="STATE",
+            autocompletion=completing.one_of("open", "accepted", "declined"),
+            help="Only these: open, accepted or declined.",
+            show_default=False,
         ),
     ] = None,
     quiet: Quiet = False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands import completing
 from detector.commands.building import fill_index
 from detector.commands.console import FAILED, FLAGGED, Output, command_line, printable, this_command
 from detector.commands.options import (
@@ -35,7 +36,9 @@ from detector.commands.options import (
     Scoring,
     Workers,
     level_bound,
+    named_path,
     policy_of,
+    require_references,
     writable_target,
 )
 
@@ -52,7 +55,10 @@ UNVERIFIABLE = (
 )
 OUTSIDE = "“No match in this index” says nothing about pictures that are not in the index."
 
-SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
+_ABOVE = Path(__file__).resolve().parents[2:]
+SAMPLES = (_ABOVE[0] / "samples", *(folder / "share/replication-detector/samples" for folder in _ABOVE))
+"""Where the sample pictures may lie: beside the packages in a checkout, or where an installation keeps data, which is
+below a folder that the packages lie in."""
 
 DEMO_FOLDER = Path("detector-demo")
 
@@ -65,6 +71,7 @@ def scan(
         list[Path],
         typer.Argument(
             metavar="PATH...",
+            parser=named_path,
             help="Generated pictures: folders (searched through) or single files.",
             show_default=False,
         ),
@@ -119,6 +126,7 @@ def scan(
         cluster = None if ray is None else _Cluster(ray, device)
         own = device if cluster is None else None
         with Detector.open(index, policy=allowed, scoring=model, device=own) as detector:
+            require_references(detector.index, index)
             report = _scan(output, detector, paths, files, options, cluster)
             _deliver(output, report, files, fail_on=bound, limit=limit)
             if not detector.index.can_verify:
@@ -138,6 +146,7 @@ def report(
         typer.Option(
             "--index",
             metavar="FOLDER",
+            autocompletion=completing.indexes,
             help="The index of that scan: with it, a page shows the training images too.",
             show_default=False,
         ),
@@ -155,12 +164,15 @@ def report(
     """Judge and show findings again."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output, ExitStack() as stack:
         from detector.scan import read_report
+        from index.errors import UsageError
         from index.locations import open_index
 
         bound = level_bound(fail_on)
         files = _Files.checked(html=html, csv=csv, jsonl=findings, index=index, read_only=True)
         opened = stack.enter_context(open_index(index)) if index is not None else None
         read = read_report(findings, index=opened, policy=policy_of(allow_licence, policy))
+        if not len(read):
+            raise UsageError(f"{findings}: holds no findings. Make some: detector scan … --jsonl {findings}")
         _deliver(output, read, files, fail_on=bound, limit=limit)
 
 
@@ -239,14 +251,13 @@ class _Files:
 def _samples() -> tuple[Path, Path]:
     from index.errors import UsageError
 
-    for folder in (SAMPLES, Path("samples")):
+    for folder in SAMPLES:
         pair = folder / "artworks", folder / "generated"
-        if all(part.is_dir() for part in pair):
+        if (pair[0] / "metadata.csv").is_file() and pair[1].is_dir():
             return _near(pair[0]), _near(pair[1])
     raise UsageError(
-        "the sample pictures are not here. They are in the folder samples/ of the project's repository and "
-        "source archive, not in the installed package: run it inside a copy of that, or take your own "
-        "pictures: detector index build ARTWORKS --out art.index"
+        "the sample pictures that come with the package are gone. Install it anew, or take your own pictures: "
+        "detector index build ARTWORKS --out art.index"
     )
 
 

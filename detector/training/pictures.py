@@ -84,7 +84,8 @@ def read_pictures(
     if len(squares) < LEAST_PICTURES:
         named = ", ".join(str(source) for source in sources)
         raise SourceError(
-            named, f"holds {len(squares)} readable pictures; training needs {LEAST_PICTURES} or more"
+            named,
+            f"holds {len(squares)} readable pictures; training needs {LEAST_PICTURES} or more. Name more with --images",
         )
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
     return TrainingSet(pixels, torch.from_numpy(_groups(pdq)), tuple(rejected))

@@ -26,7 +26,11 @@ PARTS = (
     "parts",
     "crashes",
     "fuzzing",
+    "upgrades",
+    "determinism",
 )
+TOGETHER = "trust"
+"""The last four of them in one run."""
 
 
 def main() -> int:
@@ -39,7 +43,11 @@ def main() -> int:
         prog="python -m tests.benchmarks", description="Measure on a folder of pictures."
     )
     parser.add_argument("folder", type=Path, help="pictures; metadata.csv beside them may name artists")
-    parser.add_argument("--part", default=",".join(PARTS), help=f"of {','.join(PARTS)}; several with commas")
+    parser.add_argument(
+        "--part",
+        default=",".join(PARTS),
+        help=f"of {','.join((*PARTS, TOGETHER))}; several with commas; without it, all but {TOGETHER}",
+    )
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
     parser.add_argument("--out", type=Path, default=Path(".bench"))
     parser.add_argument("--seed", type=int, default=SEED)
@@ -54,8 +62,11 @@ def main() -> int:
         print(f"{chosen.folder}: no such folder", file=sys.stderr)
         return 2
     wanted = chosen.part.split(",")
-    if unknown := set(wanted) - set(PARTS):
-        print(f"no part called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
+    if unknown := set(wanted) - {*PARTS, TOGETHER}:
+        print(
+            f"no part called {', '.join(sorted(unknown))}; there are {', '.join((*PARTS, TOGETHER))}",
+            file=sys.stderr,
+        )
         return 2
     options = Options(
         chosen.folder, chosen.out, chosen.quick, chosen.seed, chosen.seconds, chosen.distractors
