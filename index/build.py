@@ -175,7 +175,7 @@ def build_index(
         run = _Run(index, chosen, _total(opened), on_progress)
         run.go(items, start_workers)
         index.merge_small_segments()
-        if run.added or index.calibration_is_stale:
+        if index.calibration_is_stale:
             index.calibrate()
         return BuildReport(
             path=str(location),

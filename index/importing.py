@@ -162,7 +162,7 @@ def import_embeddings(
         for pair in pairs:
             run.take(pair)
         index.merge_small_segments()
-        if run.added or index.calibration_is_stale:
+        if index.calibration_is_stale:
             index.calibrate()
         return ImportReport(
             path=str(out),

@@ -278,6 +278,9 @@ class MilvusIndex(Searchable):
     def _stored_nulls(self) -> dict[str, Any]:
         return dict(self._fact("calibration") or {})
 
+    def _added_since_calibration(self) -> int:
+        return len(self) - min((null.references for null in self.calibration().values()), default=0)
+
     def calibrate(self) -> dict[str, Null]:
         """Fit and store how near unrelated pictures come in this index (`index.calibration`)."""
         self._must_write()

@@ -690,10 +690,9 @@ class ReferenceIndex(Searchable):
     def _stored_nulls(self) -> dict[str, Any]:
         return dict(self._catalog.fact("calibration") or {})
 
-    @property
-    def calibration_is_stale(self) -> bool:
-        """Whether references were added since `calibrate`: by a build that was interrupted before it, for one."""
-        return (self._catalog.fact(CALIBRATED_TO) or 0) != self._catalog.last_id
+    def _added_since_calibration(self) -> int:
+        known = self._catalog.fact(CALIBRATED_TO)
+        return self._catalog.last_id - (known if isinstance(known, int) else 0)
 
     @property
     def generation(self) -> int:

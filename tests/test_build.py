@@ -237,6 +237,24 @@ def test_a_build_killed_at_any_moment_goes_on_as_if_it_had_not_been(
     assert searched(folder, pictures) == searched(peaceful, pictures), f"seed {seed}"
 
 
+def test_a_large_index_is_calibrated_anew_when_a_tenth_was_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.searching.CALIBRATED_WITH_EACH", 20)
+    folder, out = tmp_path / "pictures", tmp_path / "art.index"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    known = []
+    for upto in (30, 32, 33, 34):
+        for number in range(len(list(folder.iterdir())), upto):
+            small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+            small.resize((96, 96)).save(folder / f"{number}.png")
+        build_index(folder, out, descriptors=HASHES)
+        with ReferenceIndex.open(out) as index:
+            known.append({null.references for null in index.calibration().values()})
+    assert known == [{30}, {30}, {30}, {34}]
+
+
 def test_a_build_interrupted_before_it_calibrates_does_so_the_next_time(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
