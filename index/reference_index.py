@@ -422,21 +422,13 @@ class ReferenceIndex(Searchable):
         named = {segment.file for segment in self._catalog.segments()}
         folder = self.path / "vectors"
         folder.mkdir(exist_ok=True)
-        there = {entry.name for entry in folder.iterdir()}
-        if (
-            not named <= there
-        ):  # a catalogue of another index, or a garbled one: nothing is deleted on its word
+        # A catalogue of another index, or a garbled one: nothing is deleted on its word.
+        if not named <= {entry.name for entry in folder.iterdir()}:
             return
-        for entry in folder.glob("*.npy"):
-            if _ROWS_FILE.fullmatch(entry.name) and entry.name.replace(".ids.npy", ".npy") not in named:
-                # On Windows a reader may still have it open: the next writer sweeps again.
-                with contextlib.suppress(PermissionError):
-                    entry.unlink()
+        rows = (entry for entry in folder.glob("*.npy") if _ROWS_FILE.fullmatch(entry.name))
+        _delete(entry for entry in rows if entry.name.replace(".ids.npy", ".npy") not in named)
         kept = {path for each in self.sketches().values() for path in sketching.paths(self._ann, each.file)}
-        for entry in self._ann.glob("*"):
-            if entry not in kept and entry.is_file():
-                with contextlib.suppress(PermissionError):
-                    entry.unlink()
+        _delete(entry for entry in self._ann.glob("*") if entry not in kept and entry.is_file())
         (self.path / f"{MANIFEST}.tmp").unlink(missing_ok=True)
 
     def remove(
@@ -1061,6 +1053,18 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _delete(files: Iterable[Path]) -> None:
+    """Delete files for good: a power cut does not bring back what was erased."""
+    emptied = set()
+    for file in list(files):
+        # On Windows a reader may still have it open: the next writer sweeps again.
+        with contextlib.suppress(PermissionError):
+            file.unlink()
+            emptied.add(file.parent)
+    for folder in emptied:
+        _sync_folder(folder)
 
 
 def file_digest(*paths: Path) -> str:

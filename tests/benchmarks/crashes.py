@@ -21,11 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.benchmarks.crashing import Subject, Tally
-from tests.benchmarks.operations import FIRST, SECOND, make_world, operations, warm_up
+from tests.benchmarks.operations import operations, warm_up
 from tests.benchmarks.powercuts import Loss
 from tests.benchmarks.recording import Mode, Recorder, compiled
 from tests.benchmarks.results import Options, Result, Table, progress
 from tests.benchmarks.surroundings import Surroundings
+from tests.benchmarks.world import FIRST, SECOND, make_world
 
 MEMORY_DISK = Path("/dev/shm")
 ROOM = 1 << 28
@@ -69,6 +70,7 @@ def run(options: Options) -> Result:
     """Measure."""
     plan = QUICK if options.quick else FULL
     tallies = measure(options.scratch("crashes"), plan, seed=options.seed)
+    tallies = [tally for tally in tallies if tally.faults or tally.bad]
     result = Result("crashes", pictures=FIRST + SECOND)
     rows = [
         (t.operation, t.fault, t.faults, t.states, *(getattr(t, name) for name in COLUMNS)) for t in tallies

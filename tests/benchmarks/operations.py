@@ -1,10 +1,8 @@
-"""What writes to an index, as the crash tests run it: operations on tiny indexes, and all that is seen of an index."""
+"""What writes to an index, as the crash tests run it: operations on tiny indexes, made cheap."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 from index import build, calibration, importing, neural, optimizing, reference_index, workers
 from index.build import BuildOptions, build_index
@@ -26,51 +23,13 @@ from index.items import SourceItem
 from index.optimizing import optimize
 from index.reference_index import ReferenceIndex
 from index.requests import file_request, forgotten_key
-from index.searching import Query
 from index.sketches import Measured
+from tests.benchmarks.contents import seen
+from tests.benchmarks.world import WIDTH, World
 
 NAMES = ("pdq", "phash", "keypoints")
 TOWER = "clip:bundled"
-FIRST, SECOND = 8, 4
-"""Pictures that indexes are built of, and those added later."""
-
-WIDTH = 256
-"""Columns of its rows."""
-
-SHARD = 5
-"""Rows in a file of embeddings."""
-
 FROZEN = Path(__file__).resolve().parents[1] / "data" / "index-v1"
-
-Seen = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class World:
-    """What the operations read; nothing writes to it.
-
-    Attributes:
-        folder: Holds all of it.
-        queries: Pictures described for searches, by the descriptors of an index.
-    """
-
-    folder: Path
-    queries: dict[tuple[str, ...], list[Query]]
-
-    @property
-    def first(self) -> Path:
-        """Pictures that indexes are built of."""
-        return self.folder / "first"
-
-    @property
-    def second(self) -> Path:
-        """Pictures that are added: new ones, one that is known, one that cannot be read."""
-        return self.folder / "second"
-
-    @property
-    def rows(self) -> Path:
-        """Embeddings with their tables, as clip-retrieval lays them out."""
-        return self.folder / "rows"
 
 
 @dataclass(frozen=True)
@@ -88,39 +47,6 @@ class Operation:
     prepare: Callable[[World, Path], object]
     run: Callable[[World, Path], object]
     erases: bool = False
-
-
-def make_world(folder: Path, *, seed: int) -> World:
-    """Paint pictures and write embeddings."""
-    rng = np.random.default_rng(seed)
-    world = World(folder, {})
-    for place, count in ((world.first, FIRST), (world.second, SECOND)):
-        place.mkdir(parents=True)
-        lines = ["file_name,artist,licence"]
-        for number in range(count):
-            _paint(rng).save(place / f"{number:02d}.png")
-            lines.append(f"{number:02d}.png,Artist {number % 4},CC-BY-4.0")
-        (place / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shutil.copy(world.first / "03.png", world.second / "again.png")
-    (world.second / "broken.png").write_bytes((world.first / "04.png").read_bytes()[:200])
-    for name in ("img_emb", "metadata"):
-        (world.rows / name).mkdir(parents=True)
-    for shard in range(2):
-        np.save(
-            world.rows / "img_emb" / f"img_emb_{shard}.npy",
-            rng.standard_normal((SHARD, WIDTH)).astype(np.float16),
-        )
-        table = [f"https://pictures.example/{shard}/{n}.jpg,a picture {n}" for n in range(SHARD)]
-        text = "\n".join(["url,caption", *table]) + "\n"
-        (world.rows / "metadata" / f"metadata_{shard}.csv").write_text(text, encoding="utf-8")
-    return world
-
-
-def _paint(rng: np.random.Generator) -> Image.Image:
-    size = tuple(rng.integers(84, 110, 2).tolist())
-    coarse = Image.fromarray(rng.integers(0, 255, (7, 7, 3), dtype=np.uint8)).resize(size)
-    noise = Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
-    return Image.blend(coarse, noise.filter(ImageFilter.GaussianBlur(2)), 0.4)
 
 
 class StandIn:
@@ -345,131 +271,3 @@ def operations(*, tower: bool) -> list[Operation]:
 def _drop_some(world: World, out: Path) -> None:
     with ReferenceIndex.open(out, writable=True) as index:
         index.remove(path=index.find_occurrences(source_contains="/1/")[0][0])
-
-
-# What is seen of an index
-
-
-def seen(folder: Path, world: World) -> Seen:
-    """Return all that a user can see of an index, with references named by digest, and what `check` says."""
-    with ReferenceIndex.open(folder) as index:
-        references = {}
-        rows = {spec.name: index.rows(spec.name) for spec in index.specs}
-        for number in index.reference_ids():
-            entry = index.reference(number)
-            assert entry is not None
-            record, occurrences = entry
-            made = {name: _digest(each.rows_of(number).tobytes()) for name, each in rows.items()}
-            places = sorted((o.path, o.size, o.mtime_ns, str(o.credits)) for o in occurrences)
-            copy = index.thumbnail(number)
-            references[record.sha256] = [
-                [record.width, record.height, list(record.trim)],
-                places,
-                made,
-                copy and _digest(copy),
-            ]
-        return {
-            "references": references,
-            "searches": _searches(index, world),
-            "rejected": sorted((r.locator, r.reason) for r in index.rejected()),
-            "requests": sorted((r.state, r.sha256s, r.name, r.reason) for r in index.requests()),
-            "forgotten": sorted(index.forgotten()),
-            "calibration": {
-                name: [
-                    f"{value:.5g}" if isinstance(value, float) else value for value in null.to_dict().values()
-                ]
-                for name, null in index.calibration().items()
-            },
-            "imported": [each.to_dict() for each in index.imported()],
-            "shards done": index.shards_done(),
-            "sketches": {name: each.rows for name, each in index.sketches().items()},
-            "check": index.check(),
-            "generation": index.generation,
-            "dead rows": sum(each.total - len(each) for each in rows.values()),
-        }
-
-
-def _searches(index: ReferenceIndex, world: World) -> list[Any]:
-    names = tuple(spec.name for spec in index.specs)
-    found = []
-    for query in world.queries.get(names, ()):
-        candidates = index.search(query)
-        answers = []
-        for candidate in candidates:
-            entry = index.reference(candidate.reference_id)
-            assert entry is not None
-            alike = {name: round(value, 4) for name, value in candidate.similarities.items()}
-            answers.append((entry[0].sha256, alike, candidate.mirrored))
-        found.append(answers[:5])
-    return found
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-COMPARED = (
-    "references",
-    "searches",
-    "rejected",
-    "requests",
-    "forgotten",
-    "calibration",
-    "imported",
-    "shards done",
-    "sketches",
-)
-
-
-def lost(now: Seen, before: Seen | None, after: Seen) -> list[str]:
-    """Say what an interrupted index lacks that was there before and stays, or has that was never put in."""
-    earlier = before["references"] if before else {}
-    found, later = now["references"], after["references"]
-    problems = []
-    for digest, value in earlier.items():
-        if digest in later and digest not in found:
-            problems.append(f"reference {digest[:8]} is lost")
-        elif digest in found and found[digest] not in (value, later.get(digest)):
-            problems.append(f"reference {digest[:8]} is neither as before nor as after")
-    for digest, value in found.items():
-        if digest not in earlier and digest not in later:
-            problems.append(f"reference {digest[:8]} came from nowhere")
-        elif digest not in earlier and value != later[digest]:
-            problems.append(f"reference {digest[:8]} is not as it will be")
-    if before and not set(map(str, before["forgotten"])) & set(map(str, after["forgotten"])) <= set(
-        map(str, now["forgotten"])
-    ):
-        problems.append("erased pictures were forgotten to be so")
-    if before and len(now["requests"]) < len(before["requests"]):
-        problems.append("removal requests are lost")
-    return problems
-
-
-def differing(now: Seen, wanted: Seen) -> list[str]:
-    """Say in what two indexes differ, ids, order and generations aside."""
-    return [f"other {name}" for name in COMPARED if now[name] != wanted[name]]
-
-
-def leavings(case: Path, folder: Path, *, erases: bool, now: Seen) -> list[str]:
-    """Say what is left behind that no commit names, once a writer has closed."""
-    problems = []
-    with ReferenceIndex.open(folder) as index:
-        named = {segment.file for segment in index._catalog.segments()}
-        sketched = {each.file for each in index.sketches().values()}
-    for entry in sorted(case.rglob("*")):
-        if entry.is_dir():
-            continue
-        name, above = entry.name, entry.parent.name
-        if above == "vectors":
-            known = name.replace(".ids.npy", ".npy") in named
-        elif above == "ann":
-            known = name.split(".")[0] in sketched
-        else:
-            known = entry.parent == folder and bool(
-                re.fullmatch(r"manifest\.json|(catalog|thumbnails)\.sqlite|writer\.lock(\.held)?", name)
-            )
-        if not known:
-            problems.append(f"left behind: {os.path.relpath(entry, case)}")
-    if erases and now["dead rows"]:
-        problems.append(f"{now['dead rows']} rows of gone references are still there")
-    return problems

@@ -19,9 +19,11 @@ from typing import Any
 from index.build import BuildOptions, BuildProgress, build_index
 from index.errors import DetectorError, IndexLockedError
 from index.reference_index import ReferenceIndex
+from tests.benchmarks.contents import Seen, differing, seen
 from tests.benchmarks.crashing import LONGEST_S, Outcome, Tally, in_child, plain
-from tests.benchmarks.operations import FIRST, NAMES, SECOND, Seen, World, differing, seen
+from tests.benchmarks.operations import NAMES
 from tests.benchmarks.recording import Recorder
+from tests.benchmarks.world import FIRST, SECOND, World
 
 READERS = 20
 OVER = "over"
