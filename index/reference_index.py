@@ -463,7 +463,7 @@ class ReferenceIndex(Searchable):
         with _write_errors(self.path), self._catalog.transaction():
             self._catalog.forget(p for p, _ in found)
             gone = self._catalog.drop_orphans(number for _, number in found)
-            if erase:
+            if erase and gone:
                 self._remember(gone)
         self._forget_caches()
         if erase and (gone or self._catalog.fact(ERASING)):

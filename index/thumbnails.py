@@ -57,6 +57,10 @@ class Thumbnails:
                 # the rollback journal back undoes the last commit (https://sqlite.org/pragma.html#pragma_synchronous).
                 self._connection.execute("PRAGMA synchronous = EXTRA")
                 self._connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
+                if path.with_name(f"{path.name}-journal").exists():
+                    # A killed writer had begun it and changed nothing yet: SQLite overwrites it with the next change
+                    # and deletes it then, which may be never.
+                    self._connection.execute("PRAGMA user_version = 0")
             elif path.is_file():
                 # Readers write nothing, but have to undo what a writer that was killed left half done.
                 address = path.absolute().as_uri()

@@ -622,6 +622,17 @@ def test_small_copies_that_a_killed_writer_left_half_done_are_read_as_before(fol
     assert not (folder / "thumbnails.sqlite-journal").exists()
 
 
+def test_a_journal_of_a_change_that_was_never_made_is_swept_by_the_next_writer(folder: Path) -> None:
+    journal = folder / "thumbnails.sqlite-journal"
+    journal.write_bytes(bytes(512) + b"pages as they are in the file, too")
+    with ReferenceIndex.open(folder) as index:
+        assert index.check() == []
+    assert journal.exists()
+    with ReferenceIndex.open(folder, writable=True) as index:
+        assert not journal.exists()
+        assert index.check() == []
+
+
 def test_small_copies_survive_a_power_cut_right_after_their_commit(folder: Path) -> None:
     with ReferenceIndex.open(folder, writable=True) as index:
         connection = index._thumbnails._connection

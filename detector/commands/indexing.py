@@ -156,7 +156,10 @@ def remove(
             output.say(f"Their data: {erased}.")
         if references and erase:
             output.say("No later build into this index takes them in again (--take-back would).")
-            if not parse_location(index).is_milvus and find_traces(index):
+        if erase and not parse_location(index).is_milvus:
+            if not found:
+                output.say("Anything that an interrupted --erase had left is overwritten.")
+            if find_traces(index):
                 output.warn(requests.traces_in_words(index), style="yellow")
         output.json({"occurrences": occurrences, "references": references, "erased": erase})
 
