@@ -32,6 +32,8 @@ MEMORY_DISK = Path("/dev/shm")
 ROOM = 1 << 28
 """Bytes free on a disk in memory for it to be used."""
 
+TOWER_KILLS = 60
+
 COLUMNS = ("lost", "unclean", "stuck", "differing", "crashed")
 
 
@@ -47,7 +49,7 @@ class Plan:
         random_kills: Over all operations.
         rounds: Of jumping clocks, and of several writers.
         readers_s: Seconds that readers read while a writer writes.
-        tower: Interrupt a build with the bundled tower too.
+        tower: Interrupt a build with the bundled tower too, at no more than `TOWER_KILLS` writes: it is slow.
         only: Operations by name, and nothing around them; empty for everything.
     """
 
@@ -162,11 +164,12 @@ def _tallies(work: Path, plan: Plan, *, seed: int, tower: bool) -> Iterator[Tall
     gc.freeze()  # so that forked children leave the parent's memory alone
     recorder, rng = Recorder(), random.Random(seed)
     chosen = [each for each in operations(tower=tower) if not plan.only or each.name in plan.only]
+    kills = plan.kills or TOWER_KILLS if tower else plan.kills
     for number, operation in enumerate(chosen):
         subject = Subject(operation, world, work / "subject")
         writes, calls = subject.count(recorder, Mode.LOG), subject.count(recorder, Mode.FAIL_ONCE)
         times = plan.random_kills // len(chosen) + (number < plan.random_kills % len(chosen))
-        yield subject.killed(recorder, _spread(writes, plan.kills, rng), Mode.KILL)
+        yield subject.killed(recorder, _spread(writes, kills, rng), Mode.KILL)
         yield subject.killed(recorder, _spread(writes, plan.torn, rng), Mode.TEAR)
         yield subject.killed_at_times(rng, times)
         yield subject.power_cuts(recorder, rng, losses=tuple(Loss), most=plan.cuts)
