@@ -85,6 +85,12 @@ MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 _ROWS_FILE = re.compile(r"[A-Za-z0-9_-]+-\d{6,}(\.ids)?\.npy")
 
+ASKED_AGAIN = 3
+"""Times that a reader looks again for small copies, which a writer may erase and put back between two looks."""
+
+NAMED_WITHIN_S = 1.0
+"""How long a writer may take from getting the lock to saying who it is."""
+
 MERGE_ABOVE = 24
 """Small segments of one descriptor that a writer leaves standing before it merges them."""
 
@@ -918,8 +924,10 @@ class ReferenceIndex(Searchable):
             except IndexCorruptError as error:
                 problems.append(str(error))
             else:
-                with self._newest() if bare else contextlib.nullcontext(self._catalog) as newest:
-                    bare &= newest.digests()
+                for _ in range(ASKED_AGAIN if bare else 0):
+                    with self._newest() as newest:
+                        bare &= newest.digests()
+                    bare -= self._thumbnails.digests()
                 if bare:
                     problems.append(f"{len(bare)} references have no thumbnail")
         return problems
@@ -1006,15 +1014,22 @@ def _acquire(folder: Path) -> Any:
     lock_path = folder / LOCK_FILE
     # The lock is on a file of its own so that its holder can be read from the other one.
     lock = FileLock(str(lock_path) + ".held", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        holder = ""
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            holder = lock_path.read_text(encoding="utf-8").strip()
-        raise IndexLockedError(
-            folder, f"is being written to by another process ({holder or 'unknown'}). Wait for it, or stop it"
-        ) from error
+    until = time.monotonic() + NAMED_WITHIN_S
+    while True:
+        try:
+            lock.acquire()
+        except Timeout as error:
+            holder = ""
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                holder = lock_path.read_text(encoding="utf-8").strip()
+            if holder or time.monotonic() > until:
+                words = (
+                    f"is being written to by another process ({holder or 'unknown'}). Wait for it, or stop it"
+                )
+                raise IndexLockedError(folder, words) from error
+            time.sleep(0.01)
+        else:
+            break
     command = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     started = time.strftime("%Y-%m-%d %H:%M:%S")
     lock_path.write_text(

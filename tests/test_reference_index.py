@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,30 @@ def test_a_second_writer_is_told_who_holds_the_index(folder: Path) -> None:
         with pytest.raises(UsageError, match="an index is there already"):
             ReferenceIndex.create(folder)
     ReferenceIndex.open(folder, writable=True).close()
+
+
+def test_a_writer_that_has_not_said_yet_who_it_is_is_waited_for(folder: Path) -> None:
+    def say() -> None:
+        (folder / "writer.lock").write_text("process 12 on host, detector, since today", encoding="utf-8")
+
+    with ReferenceIndex.open(folder, writable=True):
+        (folder / "writer.lock").write_text("", encoding="utf-8")
+        timer = threading.Timer(0.2, say)
+        timer.start()
+        with pytest.raises(IndexLockedError, match="by another process \\(process 12 on host"):
+            ReferenceIndex.open(folder, writable=True)
+        timer.join()
+
+
+def test_small_copies_that_a_writer_puts_back_are_not_missed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ReferenceIndex.open(folder) as index:
+        real, looks = index._thumbnails.digests, iter([True, False])
+        monkeypatch.setattr(index._thumbnails, "digests", lambda: set() if next(looks, False) else real())
+        assert index.check() == []
+        monkeypatch.setattr(index._thumbnails, "digests", set)
+        assert index.check() == ["4 references have no thumbnail"]
 
 
 def test_a_writer_that_was_killed_leaves_no_lock(folder: Path, artworks: Path) -> None:

@@ -33,6 +33,7 @@ ROOM = 1 << 28
 """Bytes free on a disk in memory for it to be used."""
 
 TOWER_KILLS = 60
+SHOWN_NOTES = 5
 
 COLUMNS = ("lost", "unclean", "stuck", "differing", "crashed")
 
@@ -96,9 +97,6 @@ def run(options: Options) -> Result:
         "no words",
     )
     result.tables.append(Table(f"Interrupted operations, seed {options.seed}", columns, rows, note))
-    for tally in tallies:
-        for text in tally.notes[:5]:
-            progress(f"crashes: {text}")
     result.figures["notes"] = [text for tally in tallies for text in tally.notes]
     for name, words in zip(COLUMNS, columns[4:], strict=True):
         result.bar(words, sum(getattr(tally, name) for tally in tallies), most=0)
@@ -242,6 +240,8 @@ def main() -> None:
     tallies = []
     for tally in _tallies(given.work, Plan(**given.plan), seed=given.seed, tower=given.tower):
         progress(f"crashes: {tally.operation}, {tally.fault}: {tally.faults} faults, {tally.bad} bad")
+        for text in tally.notes[:SHOWN_NOTES]:
+            progress(f"crashes: {text}")
         tallies.append(asdict(tally))
     given.told.write_text(json.dumps(tallies), encoding="utf-8")
 
