@@ -22,6 +22,7 @@ from index.credits import Credits
 from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError, IndexWriteError
 from index.items import Rejected
 from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, foreign_parts, migrate
+from index.plain import odd_beside
 
 FILE_NAME = "catalog.sqlite"
 WRITER_CACHE_KB = 65_536
@@ -123,6 +124,8 @@ class Catalog:
             raise IndexCorruptError(
                 folder, f"its {FILE_NAME} is missing. Restore it, or build the index anew"
             )
+        if odd := odd_beside(self.path):  # a reader, too, writes there
+            raise IndexCorruptError(folder, f"its {odd} is a link or no file. Delete that one")
         try:
             self._connection = self._connect()
             try:
@@ -515,8 +518,8 @@ class Catalog:
         name = ""
         if self._rows("SELECT 1 FROM occurrence WHERE artist = '' LIMIT 1"):
             yield name
-        while found := self._rows(query, (name,)):
-            name = str(found[0][0])
+        while found := self._typed(self._rows(query, (name,)), str, what="artist"):
+            name = found[0][0]
             yield name
 
     def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:
