@@ -164,6 +164,9 @@ class Catalog:
         if sys.version_info >= (3, 11):
             self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         run("PRAGMA trusted_schema = OFF")
+        # One read transaction: another process may migrate in the meantime. A reader holds it open, and so stays on
+        # the generation it opened.
+        run("BEGIN")
         found = int(run("PRAGMA user_version").fetchone()[0])
         if found > SCHEMA_VERSION:
             raise IndexVersionError(self._folder, found, SCHEMA_VERSION)
@@ -178,6 +181,7 @@ class Catalog:
             )
         self._schema = SCHEMA_VERSION if self._writable else found
         if self._writable:
+            run("COMMIT")
             # For good: the mode cannot be changed while a reader is connected, as one may be at any time.
             run("PRAGMA journal_mode = WAL")
             run("PRAGMA synchronous = FULL")
@@ -187,8 +191,6 @@ class Catalog:
             run(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             migrate(self._connection)
         else:
-            # A read transaction held open: this reader stays on the generation it opened.
-            run("BEGIN")
             run("SELECT value FROM fact WHERE key = 'generation'").fetchone()
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
