@@ -442,10 +442,8 @@ class ReferenceIndex(Searchable):
         named = {segment.file for segment in self._catalog.segments()}
         folder = self.path / "vectors"
         folder.mkdir(exist_ok=True)
-        there = {entry.name for entry in folder.iterdir()}
-        if (
-            not named <= there
-        ):  # a catalogue of another index, or a garbled one: nothing is deleted on its word
+        # A catalogue of another index, or a garbled one: nothing is deleted on its word.
+        if not named <= {entry.name for entry in folder.iterdir()}:
             return
         for entry in folder.glob("*.npy"):
             if _ROWS_FILE.fullmatch(entry.name) and entry.name.replace(".ids.npy", ".npy") not in named:
