@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +22,42 @@ def number_in(values: dict[str, Any], key: str) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return value
     raise ValueError(f"{key} is {value!r:.40}, not a number")
+
+
+def whole_number(value: Any, *, most: int = 2**63 - 1) -> int:
+    """Return a value of findings as a whole number from 0 to `most`.
+
+    Raises:
+        ValueError, TypeError, OverflowError: It is none.
+    """
+    number = int(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{value!r:.40} is not between 0 and {most}")
+    return number
+
+
+def finite_number(value: Any) -> float:
+    """Return a value of findings as a number that is not infinite.
+
+    Raises:
+        ValueError, TypeError, OverflowError: It is none.
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r:.40} is no finite number")
+    return number
+
+
+def share_of_one(value: Any) -> float:
+    """Return a value of findings as a number from 0 to 1.
+
+    Raises:
+        ValueError, TypeError, OverflowError: It is none.
+    """
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{value!r:.40} is not between 0 and 1")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

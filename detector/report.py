@@ -6,12 +6,11 @@ findings in JSONL is one `ImageReport`. Writers for people and programs live in 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from detector.generation import Generation, number_in
+from detector.generation import Generation, finite_number, number_in, share_of_one, whole_number
 
 FORMAT_VERSION = 1
 """Version of the JSON form of an `ImageReport`."""
@@ -43,27 +42,6 @@ def verdict_of_level(level: int) -> Verdict:
     if level >= 3:
         return Verdict.REPLICA
     return Verdict.POSSIBLE if level == 2 else Verdict.NO_MATCH
-
-
-def _whole(value: Any, *, most: int = 2**63 - 1) -> int:
-    number = int(value)
-    if not 0 <= number <= most:
-        raise ValueError(f"{value!r:.40} is not between 0 and {most}")
-    return number
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r:.40} is no finite number")
-    return number
-
-
-def _share(value: Any) -> float:
-    number = float(value)
-    if not 0.0 <= number <= 1.0:
-        raise ValueError(f"{value!r:.40} is not between 0 and 1")
-    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +113,10 @@ class Reference:
     def from_dict(cls, values: dict[str, Any]) -> Reference:
         """Read what `to_dict` wrote."""
         return cls(
-            id=_whole(values["id"]),
+            id=whole_number(values["id"]),
             sha256=str(values.get("sha256", "")),
-            width=_whole(values.get("width", 0)),
-            height=_whole(values.get("height", 0)),
+            width=whole_number(values.get("width", 0)),
+            height=whole_number(values.get("height", 0)),
             occurrences=tuple(Occurrence.from_dict(o) for o in values.get("occurrences", [])),
         )
 
@@ -227,7 +205,9 @@ class Evidence:
         return cls(
             **numbers,
             cosines={
-                str(k): _finite(v) for k, v in dict(values.get("cosines") or {}).items() if v is not None
+                str(k): finite_number(v)
+                for k, v in dict(values.get("cosines") or {}).items()
+                if v is not None
             },
             verification=str(values.get("verification") or "unverified"),
             template=bool(values.get("template", False)),
@@ -281,11 +261,11 @@ class Match:
         """Read what `to_dict` wrote."""
 
         def polygon(key: str) -> tuple[Point, ...]:
-            return tuple((_finite(x), _finite(y)) for x, y in values.get(key) or ())
+            return tuple((finite_number(x), finite_number(y)) for x, y in values.get(key) or ())
 
         return cls(
-            level=_whole(values["level"], most=5),
-            score=_share(values["score"]),
+            level=whole_number(values["level"], most=5),
+            score=share_of_one(values["score"]),
             evidence=Evidence.from_dict(values.get("evidence", {})),
             reference=Reference.from_dict(values["reference"]),
             p_value=number_in(values, "p_value"),
@@ -293,7 +273,7 @@ class Match:
             mirrored=bool(values.get("mirrored", False)),
             query_region=polygon("query_region"),
             reference_region=polygon("reference_region"),
-            near_duplicates=_whole(values.get("near_duplicates", 0)),
+            near_duplicates=whole_number(values.get("near_duplicates", 0)),
         )
 
 
@@ -359,13 +339,13 @@ class ImageReport:
             return cls(
                 query=str(values["query"]),
                 verdict=Verdict(values["verdict"]),
-                level=_whole(values.get("level", 0), most=5),
-                score=_share(values.get("score", 0.0)),
+                level=whole_number(values.get("level", 0), most=5),
+                score=share_of_one(values.get("score", 0.0)),
                 reason=None if values.get("reason") is None else str(values["reason"]),
                 matches=tuple(Match.from_dict(m) for m in values.get("matches", [])),
                 sha256=str(values.get("sha256", "")),
-                width=_whole(values.get("width", 0)),
-                height=_whole(values.get("height", 0)),
+                width=whole_number(values.get("width", 0)),
+                height=whole_number(values.get("height", 0)),
                 generation=Generation.from_dict(values["generation"]) if values.get("generation") else None,
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from index.credits import Credits
 from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError, IndexWriteError
 from index.items import Rejected
 from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, foreign_parts, migrate
+from index.plain import odd_beside
 
 FILE_NAME = "catalog.sqlite"
 WRITER_CACHE_KB = 65_536
@@ -123,6 +125,8 @@ class Catalog:
             raise IndexCorruptError(
                 folder, f"its {FILE_NAME} is missing. Restore it, or build the index anew"
             )
+        if odd := odd_beside(self.path):  # a reader, too, writes there
+            raise IndexCorruptError(folder, f"its {odd} is a link or no file. Delete that one")
         try:
             self._connection = self._connect()
             try:
@@ -161,6 +165,9 @@ class Catalog:
         if sys.version_info >= (3, 11):
             self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         run("PRAGMA trusted_schema = OFF")
+        # One read transaction: another process may migrate in the meantime. A reader holds it open, and so stays on
+        # the generation it opened.
+        run("BEGIN")
         found = int(run("PRAGMA user_version").fetchone()[0])
         if found > SCHEMA_VERSION:
             raise IndexVersionError(self._folder, found, SCHEMA_VERSION)
@@ -175,6 +182,7 @@ class Catalog:
             )
         self._schema = SCHEMA_VERSION if self._writable else found
         if self._writable:
+            run("COMMIT")
             # For good: the mode cannot be changed while a reader is connected, as one may be at any time.
             run("PRAGMA journal_mode = WAL")
             run("PRAGMA synchronous = FULL")
@@ -184,8 +192,6 @@ class Catalog:
             run(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             migrate(self._connection)
         else:
-            # A read transaction held open: this reader stays on the generation it opened.
-            run("BEGIN")
             run("SELECT value FROM fact WHERE key = 'generation'").fetchone()
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
@@ -248,13 +254,12 @@ class Catalog:
         except (IndexError, TypeError, ValueError) as error:
             raise self._garbled(query.partition(" FROM ")[2] or query) from error
 
-    def _typed(self, rows: Sequence[Any], *kinds: type, what: str) -> list[Any]:
+    def _typed(self, rows: list[Any], *kinds: type, what: str) -> list[Any]:
         """Return rows whose values are of the types that they were stored with; SQLite would keep any in any column."""
-        for row in rows:
-            for value, kind in zip(row, kinds, strict=True):
-                if type(value) is not kind:
-                    raise self._garbled(what)
-        return list(rows)
+        for place, kind in enumerate(kinds):  # in C: there may be millions of rows
+            if not set(map(type, map(itemgetter(place), rows))) <= {kind}:
+                raise self._garbled(what)
+        return rows
 
     def _parsed(self, text: str, kind: type, what: str) -> Any:
         """Return a stored JSON value of a type."""
@@ -519,8 +524,8 @@ class Catalog:
         name = ""
         if self._rows("SELECT 1 FROM occurrence WHERE artist = '' LIMIT 1"):
             yield name
-        while found := self._rows(query, (name,)):
-            name = str(found[0][0])
+        while found := self._typed(self._rows(query, (name,)), str, what="artist"):
+            name = found[0][0]
             yield name
 
     def named(self) -> Iterator[tuple[int, str, dict[str, str]]]:

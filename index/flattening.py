@@ -12,9 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-STRIP_PIXELS = 8 * 1024 * 1024
+LARGE_PIXELS = 8 * 1024 * 1024
 """Pictures of more pixels are turned into RGB and shrunk strip by strip. Whole, a copy in another mode would take as
 much memory as the picture again, floating point and transparency several times as much."""
+
+STRIP_PIXELS = 512 * 1024
+"""Of one strip: its copies stay in a processor's cache."""
 
 MAX_PIXELS_OF = {"WEBP": 64_000_000, "AVIF": 64_000_000}
 """Formats whose decoders hold a picture up to four times beside Pillow's own copy: 64 million pixels take 1 GB."""
@@ -89,7 +92,7 @@ def working(image: Image.Image, side: int) -> Image.Image:
     if longest <= side:
         return _flattened(image, top)
     width, height = (max(1, round(each * side / longest)) for each in image.size)
-    if image.width * image.height <= STRIP_PIXELS:
+    if image.width * image.height <= LARGE_PIXELS:
         return _flattened(image, top).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
     # What `resize` does with a gap of 2: whole pixels are averaged first.
     factors = int(image.width / width / 2.0) or 1, int(image.height / height / 2.0) or 1

@@ -59,3 +59,16 @@ def must_be_plain(folder: Path, *, files: Iterable[str], folders: Iterable[str])
                     f"cannot be written: its {name} is {found}, not {what}. Write to a copy of your own: "
                     f"cp -rL {folder} COPY",
                 )
+
+
+def odd_beside(database: Path) -> str:
+    """Return the name of a file that SQLite would write beside a database, if it is a link, a pipe or a device."""
+    for ending in ("-wal", "-shm", "-journal"):
+        beside = database.with_name(database.name + ending)
+        try:
+            mode = os.lstat(beside).st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            return beside.name
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from index.errors import UsageError
-from tests.benchmarks import attacks, fuzzing, targets
+from index.errors import DetectorError, UsageError
+from tests.benchmarks import atheris_targets, attacks, fuzzing, targets
 from tests.benchmarks.fuzzing import Verdict, Watched
 from tests.benchmarks.results import Options
 from tests.benchmarks.targets import ANSWERED, KINDS, REFUSED, Altered, Kind, World
@@ -149,3 +150,10 @@ def test_every_kind_is_planned_and_the_count_is_kept() -> None:
     planned = fuzzing.plan(2_000)
     assert {kind for kind, _ in planned} == set(KINDS)
     assert len(planned) == len(set(planned)) >= 2_000
+
+
+@pytest.mark.parametrize("name", sorted(atheris_targets.TARGETS))
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xd8\xff", b"\x93NUMPY\1\0", bytes(1024)])
+def test_targets_of_a_fuzzer_led_by_coverage_answer_or_refuse(name: str, data: bytes) -> None:
+    with contextlib.suppress(DetectorError):
+        atheris_targets.TARGETS[name](data)

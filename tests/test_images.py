@@ -662,6 +662,7 @@ def test_a_large_picture_in_strips_has_the_pixels_of_the_whole(
     else:
         image = Image.fromarray(values).convert("RGB" if mode in ("P", "1", "CMYK") else mode).convert(mode)
     whole = working(image, WORKING_SIDE)
+    monkeypatch.setattr("index.flattening.LARGE_PIXELS", 10_000)
     monkeypatch.setattr("index.flattening.STRIP_PIXELS", 10_000)
     assert np.array_equal(np.asarray(working(image, WORKING_SIDE)), np.asarray(whole))
 

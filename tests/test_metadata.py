@@ -9,6 +9,7 @@ import logging
 import shutil
 import struct
 import time
+import tracemalloc
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from detector import Detector
 from detector.cli import app
 from detector.generation import Generation
 from detector.metadata import GenerationLists, read_generation, read_report_in, write_picture
+from detector.provenance import comfyui
 from detector.provenance.comfyui import read_graph
 from detector.provenance.infotext import read_infotext, write_infotext
 from detector.provenance.settings import MAX_EXTRA, MAX_NAME, MAX_PROMPT, filled_from, generation_from
@@ -967,3 +969,57 @@ def test_what_a_file_says_changes_no_verdict(detector: Detector, edited: Path, t
     after = detector.check(tmp_path / "0004.jpg")
     assert before.generation is None
     assert after == replace(before, generation=LISTED)
+
+
+def _steps_of(graph: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
+    steps = 0
+    link = comfyui._Graph._linked
+
+    def counted(self: comfyui._Graph, value: Any) -> str | None:
+        nonlocal steps
+        steps += 1
+        return link(self, value)
+
+    monkeypatch.setattr(comfyui._Graph, "_linked", counted)
+    read_graph(graph)
+    return steps
+
+
+def test_thousands_of_outputs_without_a_sampler_take_one_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = {
+        str(n): {"class_type": "SaveImage", "inputs": {"images": [str((n + 1) % 1000), 0]}}
+        for n in range(1000)
+    }
+    assert _steps_of(ring, monkeypatch) < 20_000
+
+
+def test_thousands_of_edits_without_a_picture_take_one_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain: dict[str, Any] = {
+        str(n): {
+            "class_type": "ReferenceLatent",
+            "inputs": {"conditioning": [str(n + 1), 0], "latent": [str(n + 1), 0]},
+        }
+        for n in range(1000)
+    }
+    chain |= {
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["sampler", 0]}},
+        "sampler": {"class_type": "KSampler", "inputs": {"seed": 1, "positive": ["0", 0]}},
+    }
+    assert _steps_of(chain, monkeypatch) < 60_000
+
+
+def test_a_delimiter_of_megabytes_is_not_repeated() -> None:
+    texts = {f"text_{n:04d}": str(n) for n in range(2_000)}
+    nodes = {
+        "1": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+        "2": {"class_type": "KSampler", "inputs": {"seed": 1, "positive": ["3", 0]}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": ["4", 0]}},
+        "4": {"class_type": "Text Concatenate", "inputs": {"delimiter": "x" * 500_000, **texts}},
+    }
+    tracemalloc.start()
+    found = read_graph(nodes)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is not None
+    assert found.prompt.startswith("0x")
+    assert most < 50_000_000

@@ -1120,3 +1120,22 @@ def test_a_pipe_in_place_of_the_lock_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "writer.lock")
     with pytest.raises(IndexWriteError, match="a named pipe"):
         ReferenceIndex.open(folder, writable=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links needs rights on Windows")
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_a_reader_writes_through_no_link_beside_the_catalogue(
+    folder: Path, tmp_path: Path, ending: str
+) -> None:
+    outside = tmp_path / "diary.txt"
+    outside.write_bytes(b"precious" * 9_000)
+    (folder / f"catalog.sqlite{ending}").symlink_to(outside)
+    with pytest.raises(IndexCorruptError, match="is a link"):
+        ReferenceIndex.open(folder)
+    assert outside.read_bytes() == b"precious" * 9_000
+
+
+def test_an_artist_that_is_no_text_does_not_make_a_search_endless(folder: Path) -> None:
+    run_sql(folder / "catalog.sqlite", "UPDATE occurrence SET artist = ?", values=(b"",))
+    with ReferenceIndex.open(folder) as index, pytest.raises(IndexCorruptError, match="garbled"):
+        index.find_occurrences(artist="Ann")

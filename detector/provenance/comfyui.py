@@ -29,6 +29,9 @@ TOOL = "ComfyUI"
 MAX_NODES = 5_000
 """Graphs with more nodes are not read; the largest that are passed around have some hundreds."""
 
+MAX_DELIMITER = 100
+"""Characters between texts that a node joins."""
+
 _MAX_DEPTH = 30
 
 _FOLDER = re.compile(r" \[(?:input|output|temp)\]$")  # what ComfyUI adds to the name of a loaded picture
@@ -164,6 +167,7 @@ class _Graph:
     def __init__(self, nodes: dict[str, _Node]) -> None:
         self._nodes = nodes
         self._texts: dict[str, str] = {}
+        self._pictureless: set[str] = set()  # nodes that no loaded picture led to
 
     def _linked(self, value: Any) -> str | None:
         """Return the id of the node that a value links to."""
@@ -172,10 +176,17 @@ class _Graph:
             return key if key in self._nodes else None
         return None
 
-    def _walk(self, start: Collection[str], follows: Callable[[str], bool]) -> Iterator[str]:
-        """Yield node ids, nearest first, against the direction of the links that `follows` admits by name."""
-        seen = set(start)
-        waiting = deque(start)
+    def _walk(
+        self, start: Collection[str], follows: Callable[[str], bool], seen: set[str] | None = None
+    ) -> Iterator[str]:
+        """Yield node ids, nearest first, against the direction of the links that `follows` admits by name.
+
+        Nodes in `seen` are passed over; those met are added. Walks from each of thousands of nodes that share it take
+        no longer than one.
+        """
+        seen = set() if seen is None else seen
+        waiting = deque(key for key in start if key not in seen)
+        seen.update(start)
         while waiting:
             key = waiting.popleft()
             yield key
@@ -187,8 +198,9 @@ class _Graph:
 
     def samplers(self) -> list[str]:
         """Return the samplers behind the saved picture, the last to run first; else any there are."""
+        seen: set[str] = set()
         for _, key in self._outputs():
-            found = [each for each in self._walk([key], _carries_picture) if self._is_sampler(each)]
+            found = [each for each in self._walk([key], _carries_picture, seen) if self._is_sampler(each)]
             if found:
                 return found
         return [key for key in self._nodes if self._is_sampler(key)][:1]
@@ -268,13 +280,15 @@ class _Graph:
 
     def _picture(self, start: Collection[str]) -> str:
         """Return the name of the nearest picture that was loaded and led here."""
-        for key in self._walk(start, _carries_picture):
+        seen = set(self._pictureless)
+        for key in self._walk(start, _carries_picture, seen):
             node = self._nodes[key]
             if node.kind.startswith(("LoadImage", "Load Image")) and not node.kind.startswith(
                 "LoadImageMask"
             ):
                 name = name_text(node.inputs.get("image"))
                 return _FOLDER.sub("", name) or "a picture without a name"
+        self._pictureless = seen
         return ""
 
     def _size(self, start: Collection[str]) -> str:
@@ -352,7 +366,7 @@ class _Graph:
             else:
                 parts = [self._text(inputs[name], depth + 1) for name in inputs if _is_text(name)]
             joiner = inputs.get("delimiter")
-            between = joiner if isinstance(joiner, str) else " "
+            between = joiner[:MAX_DELIMITER] if isinstance(joiner, str) else " "
             self._texts[key] = between.join(dict.fromkeys(part for part in parts if part))[:MAX_PROMPT]
         return self._texts.get(key, "")
 

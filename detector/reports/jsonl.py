@@ -20,8 +20,9 @@ from detector.report import FORMAT_VERSION, ImageReport
 from detector.reports.atomic import write_error
 from index.errors import SourceError
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line is no finding: some other file was named. The largest real ones are some 100 kB."""
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A longer line is no finding: some other file was named. The largest real ones are some 100 kB, and
+JSON of many small values takes up to forty times its length in memory."""
 
 _log = logging.getLogger("detector")
 

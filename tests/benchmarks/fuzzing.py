@@ -140,11 +140,16 @@ def attack(work: Path, planned: list[tuple[str, int]], *, seed: int, workers: in
 def _share(work: Path, planned: list[tuple[str, int]], seed: int, worker: int) -> Iterator[Verdict]:
     case = work / f"worker-{worker}"
     case.mkdir(parents=True, exist_ok=True)
+    (case / "verdicts.jsonl").unlink(missing_ok=True)
     words = ("-m", "tests.benchmarks.attacks", str(work / "world"), str(seed), "--case", str(case))
     child = Watched((sys.executable, *words), case / "log.txt")
     try:
         for place, (kind, number) in enumerate(planned):
             verdict = child.tried(kind, number)
+            with (case / "verdicts.jsonl").open(
+                "a", encoding="utf-8"
+            ) as file:  # a run that is cut short has said much
+                file.write(json.dumps(vars(verdict)) + "\n")
             if verdict.outcome in FAILURES:
                 _keep(work / "failures", case / CASE, verdict, seed)
             if worker == 0 and place % 500 == 499:
