@@ -311,7 +311,9 @@ def _from_jsonl(source: Path, lines: Iterable[str]) -> Iterator[LabelledPair]:
 def _from_csv(source: Path, rows: csv.DictReader[str], detector: Detector) -> Iterator[LabelledPair]:
     missing = {"query", "reference", "label"} - set(rows.fieldnames or ())
     if missing:
-        raise SourceError(source, f"lacks the column {', '.join(sorted(missing))}. {FORM}")
+        raise SourceError(
+            source, f"lacks the column {', '.join(sorted(missing))}; it has {rows.fieldnames}. {FORM}"
+        )
     for row in rows:
         number = rows.line_num  # empty lines give no row, and a quoted value may go over several
         if not row["query"] or not row["reference"]:

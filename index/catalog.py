@@ -21,7 +21,7 @@ from typing import Any
 
 from index.credits import Credits
 from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError, IndexWriteError
-from index.items import Rejected
+from index.items import Rejected, in_utf8
 from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, foreign_parts, migrate
 from index.plain import odd_beside
 
@@ -501,7 +501,7 @@ class Catalog:
         """
         conditions, values = ["1"], []
         if path is not None:
-            trunk = path.rstrip("/")
+            trunk = in_utf8(path).rstrip("/")
             # "0" comes after "/" and ";" after ":". Ranges, unlike beginnings, are looked up in the index of paths.
             conditions.append("(path = ? OR (path >= ? AND path < ?) OR (path >= ? AND path < ?))")
             values += [trunk, trunk + "/", trunk + "0", trunk + "::", trunk + ":;"]
@@ -511,7 +511,7 @@ class Catalog:
             values.append(json.dumps(names))
         if source_contains is not None:
             conditions.append("instr(source, ?) > 0")
-            values.append(source_contains)
+            values.append(in_utf8(source_contains))
         query = f"SELECT path, reference_id FROM occurrence WHERE {' AND '.join(conditions)} ORDER BY path"
         return [
             (path, number)

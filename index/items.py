@@ -132,7 +132,11 @@ def is_web_address(path: Path) -> bool:
 
 def locator_of(path: Path) -> str:
     """Return a path as a locator: as given, with ``/``; bytes that are not UTF-8 are written in hex."""
-    text = path.as_posix()
+    return in_utf8(path.as_posix())
+
+
+def in_utf8(text: str) -> str:
+    """Return a text as it is stored: bytes of a file name or an argument that are not UTF-8 are written in hex."""
     if text.isascii():
         return text
     try:

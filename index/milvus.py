@@ -29,7 +29,7 @@ from index.catalog import OccurrenceRecord, ReferenceRecord
 from index.credits import Credits
 from index.descriptors import DescriptorSpec, Kind
 from index.errors import IndexCorruptError, IndexVersionError, UsageError
-from index.items import Rejected
+from index.items import Rejected, in_utf8
 from index.milvus_rows import MilvusBits, MilvusUnits, ServerRows
 from index.milvus_server import MAX_TEXT, Field, Server, text_of, to_vector
 from index.reference_index import IndexInfo, NewReference
@@ -359,7 +359,7 @@ class MilvusIndex(Searchable):
     ) -> list[tuple[str, int]]:
         """Return (path, reference id) of what `remove` would forget, by path; reads all occurrences."""
         found = []
-        trunk = None if path is None else path.rstrip("/")
+        trunk = None if path is None else in_utf8(path).rstrip("/")
         for each in self._occurrences(["path", "facts"]):
             place = _occurrence(each)
             here = trunk is None or place.path == trunk or place.path.startswith((trunk + "/", trunk + "::"))

@@ -390,6 +390,23 @@ def test_what_only_looks_like_a_mistake_is_done(
     assert words in " ".join(done.output.split())
 
 
+def test_a_file_whose_name_is_not_utf8_can_be_removed(told: Callable[[str], Any], tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9.webp")
+    try:
+        shutil.copy(SAMPLES / "artworks" / "stained-glass-3.webp", folder / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    index = tmp_path / "named.index"
+    build_index(folder, index, descriptors=["phash"])
+    done = told(f"index remove --index {index} --path {shlex.quote(str(folder / name))} --yes")
+    assert done.exit_code == 0
+    assert "1 occurrence forgotten" in done.stdout
+    done = told(f"index remove --index {index} --artist {shlex.quote(name)} --source-contains {name} --yes")
+    assert "0 occurrences" in done.stdout
+
+
 COMMANDS = [name.removeprefix("detector").strip() for name, _ in every_command(click_command())]
 
 
