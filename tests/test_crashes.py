@@ -90,6 +90,7 @@ def counted(tallies: list[Tally]) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.crash
+@pytest.mark.timeout(1200)  # a minute on two idle cores
 @needs_recorder
 def test_operations_interrupted_anywhere_lose_nothing_and_the_same_command_completes_them(
     tmp_path: Path,
