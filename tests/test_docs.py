@@ -30,6 +30,9 @@ DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "samples/README.md"),
     *("index/weights/keypoints/README.md", "samples/comfyui/README.md"),
 )
+PLACEHOLDERS = ["COMMAND"], ["--help"], ["--version"], ["--install-completion"], ["--show-completion"]
+"""What may follow `detector` where a command is expected."""
+
 COLUMNS = "96"
 """Width of the terminal in the README."""
 
@@ -175,7 +178,7 @@ def test_every_command_line_names_a_command_and_options_that_exist() -> None:
             words = shlex.split(EXIT_CODE.sub("", line))
             found, command = named_command(words)
             inside = found.split()
-            placeholder = words[len(inside) :][:1] in (["COMMAND"], ["--help"], ["--version"])
+            placeholder = words[len(inside) :][:1] in PLACEHOLDERS
             assert placeholder or not getattr(command, "commands", None) or len(words) == len(inside), (
                 f"{name}: {line}: no such command"
             )
