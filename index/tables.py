@@ -28,6 +28,9 @@ _MAX_LINE = 16 * 1024 * 1024
 _MAX_ROW = 32 * 1024 * 1024
 """Characters of a CSV's row: one quote that is never closed would make a row of the rest of the file."""
 
+_MOST_PASSED_OVER = 8
+"""Times `_MAX_ROW` that are passed over in search of a row's end."""
+
 _PEEKED_LINES = 1000
 _BATCH_ROWS = 64
 _BATCH_ROWS_WITHOUT_BLOBS = 1024
@@ -179,19 +182,27 @@ class _Lines:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self.taken = 0  # characters since the row began
+        self._given_up = False
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        """Return the next line; goes on behind one that is too long."""
-        line = self._file.readline(_MAX_ROW)
+        """Return the next line; goes on behind one that is too long, unless it is longer than any table's."""
+        line = "" if self._given_up else self._file.readline(_MAX_ROW)
         if not line:
             raise StopIteration
         self.taken += len(line)
         whole = line.endswith(("\n", "\r")) or len(line) < _MAX_ROW
+        passed_over = 0
         while not whole and (rest := self._file.readline(_MAX_ROW)):
             whole = rest.endswith(("\n", "\r"))
+            passed_over += 1
+            if not whole and passed_over == _MOST_PASSED_OVER:
+                self._given_up = True
+                raise csv.Error(
+                    f"a row of more than {_MAX_ROW * passed_over} characters: no table; the rest is not read"
+                )
         if self.taken >= _MAX_ROW:
             raise csv.Error(f"a row of more than {_MAX_ROW} characters")
         return line

@@ -796,3 +796,12 @@ def test_a_list_that_is_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> N
     os.mkfifo(tmp_path / name)
     with pytest.raises(SourceError):
         open_source(tmp_path / name)
+
+
+def test_a_file_of_one_endless_row_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.tables._MAX_ROW", 1_000)
+    path = write(tmp_path / "list.csv", "file_name,artist\na.jpg,Ann\n" + "x" * 50_000 + "\nb.jpg,Ben\n")
+    first, last = open_table(path).rows()
+    assert isinstance(first, Row)
+    assert isinstance(last, Rejected)
+    assert "the rest is not read" in last.detail
