@@ -49,8 +49,9 @@ def run(options: Options) -> Result:
         result.bars += chapter.bars
         result.figures[name] = chapter.figures
         result.pictures = max(result.pictures, chapter.pictures)
-    result.tables = [Table("At a glance", ("what", "figures", "took", "all bounds kept"), overview), *tables]
-    if not options.quick:
-        text = write(result, options, facts)
-        RELIABILITY.write_text(INTRODUCTION + text.rstrip() + "\n", encoding="utf-8")
+        columns = ("what", "figures", "took", "all bounds kept")
+        result.tables = [Table("At a glance", columns, overview), *tables]
+        if not options.quick:  # after each chapter: the whole takes long
+            text = write(result, options, facts)
+            RELIABILITY.write_text(INTRODUCTION + text.rstrip() + "\n", encoding="utf-8")
     return result
