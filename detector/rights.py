@@ -280,11 +280,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}); check --policy") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-    except (
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # of numbers, dates and depth, besides TOML's own
+    except (ValueError, OverflowError, RecursionError) as error:
+        # Numbers, dates and depth raise their own, besides TOML's.
         raise UsageError(
             f'{path}: is not TOML ({error}); write for example: allow = ["public-domain"]'
         ) from error

@@ -109,9 +109,8 @@ def open_embeddings(path: Path) -> Embeddings:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
     except SourceError:
         raise
-    except (
-        Exception
-    ) as error:  # a header is a Python literal: its tokenizer and parser raise whatever they like
+    except Exception as error:
+        # A header is a Python literal: its tokenizer and parser raise whatever they like.
         raise SourceError(
             path, f"is no .npy file ({error}). Pickled arrays are not read; save rows with np.save"
         ) from error
