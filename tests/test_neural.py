@@ -327,6 +327,18 @@ def test_torchscript_digest_is_that_of_the_file_and_its_weights(script: Path, tm
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("layers", 2**64 + 1), ("layers", [3, 10**9]), ("width", 10**300)]
+)
+def test_a_tower_without_end_is_refused_before_it_is_built(
+    key: str, value: Any, tower_state: dict[str, Any], tmp_path: Path
+) -> None:
+    endless = TINY | {"vision_cfg": TINY["vision_cfg"] | {key: value}}
+    folder = save_folder(tmp_path / "endless", tower_state, endless)
+    with pytest.raises(WeightsError, match=f"could not be loaded .*{key} is .*the limit is"):
+        ClipDescriptor(f"local-dir:{folder}").spec  # noqa: B018
+
+
 def test_a_torchscript_file_runs_only_where_it_is_named_as_trusted(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
