@@ -9,10 +9,10 @@ from pathlib import Path
 from tests.benchmarks.results import Options, Result, Table, machine, progress, versions, write
 
 CHAPTERS = {
-    "fuzzing": "Broken and hostile files",
     "crashes": "Kills, power cuts, full disks",
     "upgrades": "Files of earlier and later formats",
     "determinism": "The same input, the same output",
+    "fuzzing": "Broken and hostile files",
 }
 RELIABILITY = Path(__file__).with_name("RELIABILITY.md")
 
