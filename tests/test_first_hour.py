@@ -275,7 +275,7 @@ FINE: list[tuple[str, int, str]] = [
     ("scan G N junk --index I --quiet", 1, "1 of 4"),
     ("scan N --index I", 0, "no match in this index"),
     ("scan . --index I --limit 0", 1, "replicate"),
-    ("scan G/copy.png G/copy.png --index I", 1, "1 of 1 pictures"),
+    ("scan G/copy.png G/copy.png --index I", 1, "The generated picture replicates"),
     ("check 'odd names/a copy.png' --index I", 1, "Partial copy"),
     ("scan 'odd names' --index I", 1, "replicate"),
     ("index remove --index S --artist Nobody --yes", 0, "0 occurrences"),

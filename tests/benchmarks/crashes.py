@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.crashing import Subject, Tally
 from tests.benchmarks.operations import operations, warm_up
@@ -203,7 +204,17 @@ def forget_to_calibrate() -> None:
     """Break the product: what an interrupted build left uncalibrated stays so."""
     from index.reference_index import ReferenceIndex
 
-    ReferenceIndex.calibration_is_stale = False  # type: ignore[method-assign,assignment]
+    opened: dict[int, int] = {}
+    real = ReferenceIndex.__init__
+
+    def remember(self: ReferenceIndex, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        opened[id(self)] = self._catalog.last_id
+
+    ReferenceIndex.__init__ = remember  # type: ignore[method-assign]
+    ReferenceIndex._added_since_calibration = (  # type: ignore[method-assign]
+        lambda self: self._catalog.last_id - opened[id(self)]
+    )
 
 
 def forget_to_sync_rows() -> None:
