@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from index.reference_index import ReferenceIndex
 from tests.benchmarks.results import Options, Result, Table, progress
 from tests.benchmarks.workload import SUFFIXES
 
@@ -26,6 +27,8 @@ def measure(result: Result, options: Options, work: Path) -> None:
     for size in sizes:
         shutil.rmtree(work / f"{size}.index", ignore_errors=True)
         build(work / f"{size}.index", work / f"{size}.npz", size, 1, options.seed)
+        with ReferenceIndex.open(work / f"{size}.index", writable=True) as index:
+            index.calibrate()  # as the build that made it would have
     pictures = work / "pictures"
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
