@@ -34,7 +34,6 @@ demo: $(RUNTIME)  ## Index the sample artworks, scan the sample generated images
 	$(BIN)/detector index build samples/artworks --out .demo/art.index
 	@# Exit code 1 means: something was found, which is what a demo is for.
 	$(BIN)/detector scan samples/generated --index .demo/art.index --html report.html || test $$? -eq 1
-	@echo "Open report.html in a browser to see the findings side by side."
 
 test: $(DEV)  ## Run the tests; ARGS="-k name" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
