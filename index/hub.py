@@ -15,6 +15,9 @@ _HUB = threading.Lock()
 
 _WEIGHTS = {".bin", ".pt", ".safetensors"}
 
+MAX_LAYERS, MAX_SIZE = 1_000, 10_000_000
+"""Of a model's configuration. The deepest towers have some sixty layers, the largest vocabularies 250,000 words."""
+
 
 @contextmanager
 def quiet_open_clip() -> Iterator[None]:
@@ -69,3 +72,21 @@ def cached_first(build: Callable[[], Any]) -> Any:
         finally:
             hub.hf_hub_download = online
     return build()
+
+
+def refuse_endless(config: Any, key: str = "") -> None:
+    """Refuse a model's configuration of which a model could be built for ever.
+
+    Raises:
+        ValueError: It has more than `MAX_LAYERS` in one place, or a larger number than `MAX_SIZE`.
+    """
+    if isinstance(config, dict):
+        for name, value in config.items():
+            refuse_endless(value, name)
+    elif isinstance(config, list):
+        for value in config:
+            refuse_endless(value, key)
+    elif isinstance(config, int | float):
+        most = MAX_LAYERS if key in ("layers", "depth") else MAX_SIZE
+        if not abs(config) <= most:
+            raise ValueError(f"{key} is {config:.6g}; the limit is {most:,}")

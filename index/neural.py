@@ -26,15 +26,12 @@ from PIL import Image
 
 from index.descriptors import DescriptorSpec, Kind
 from index.errors import DescriptorError, WeightsError
-from index.hub import cached_first, quiet_open_clip
+from index.hub import cached_first, quiet_open_clip, refuse_endless
 from index.images import WORKING_SIDE, Picture
 from index.tracing import none_running, running
 
 if TYPE_CHECKING:
     import torch
-
-MAX_LAYERS, MAX_SIZE = 1_000, 10_000_000
-"""Of a model's configuration. The deepest towers have some sixty layers, the largest vocabularies 250,000 words."""
 
 MAX_ASPECT = 16
 """Where a model crops to the middle square anyway, a picture longer than this is cut to it first: enlarging
@@ -209,7 +206,7 @@ class ClipDescriptor(NeuralDescriptor):
 
         def build() -> Any:
             config = open_clip.get_model_config(source)
-            _refuse_endless(config)
+            refuse_endless(config)
             model, transform = open_clip.create_model_from_pretrained(
                 source, pretrained, force_quick_gelu=quick_gelu, weights_only=True
             )
@@ -368,24 +365,6 @@ def choose_device(name: str, asked: str | None) -> torch.device:
     if asked is not None and asked not in there + cards:
         raise DescriptorError(name, f"no device {asked} on this computer. It has {', '.join(there + cards)}")
     return torch.device(asked or there[0])
-
-
-def _refuse_endless(config: Any, key: str = "") -> None:
-    """Refuse a model's configuration of which a model could be built for ever.
-
-    Raises:
-        ValueError: It has more than `MAX_LAYERS` in one place, or a larger number than `MAX_SIZE`.
-    """
-    if isinstance(config, dict):
-        for name, value in config.items():
-            _refuse_endless(value, name)
-    elif isinstance(config, list):
-        for value in config:
-            _refuse_endless(value, key)
-    elif isinstance(config, int | float):
-        most = MAX_LAYERS if key in ("layers", "depth") else MAX_SIZE
-        if not abs(config) <= most:
-            raise ValueError(f"{key} is {config:.6g}; the limit is {most:,}")
 
 
 def weights_error(name: str, text: str, cause: object = None, remedy: str = "") -> WeightsError:
