@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from detector.report import Evidence
 from detector.reports.atomic import replacing
 from detector.scoring import Logistic, ScoringModel, blind_features_of, features_of, is_blind
-from index.errors import SourceError, UnreadableImageError, UsageError
+from index.errors import GARBLED, SourceError, UnreadableImageError, UsageError
 
 if TYPE_CHECKING:
     from detector.detector import Detector
@@ -304,7 +304,7 @@ def _from_jsonl(source: Path, lines: Iterable[str]) -> Iterator[LabelledPair]:
             values = json.loads(line)
             evidence = Evidence.from_dict(values["evidence"])
             yield LabelledPair(str(values["query"]), evidence, _label(values["label"]))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except GARBLED as error:
             raise SourceError(source, f"line {number} lacks query, evidence or label. {FORM}") from error
 
 

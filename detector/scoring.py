@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.report import Evidence
-from index.errors import SourceError
+from index.errors import GARBLED, SourceError
 
 FORMAT_VERSION = 1
 
@@ -253,7 +253,7 @@ def load_model(path: str | Path) -> ScoringModel:
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         return ScoringModel.from_dict(values, path=path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (OSError, *GARBLED) as error:
         cause = (error.strerror if isinstance(error, OSError) else None) or error
         raise SourceError(
             path, f"cannot be used as a scoring model: {cause}. Make one: detector calibrate --pairs …"

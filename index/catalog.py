@@ -24,6 +24,7 @@ from index.errors import IndexCorruptError, IndexLockedError, IndexVersionError,
 from index.items import Rejected, in_utf8
 from index.migrations import REQUESTS_SINCE, SCHEMA_VERSION, foreign_parts, migrate
 from index.plain import odd_beside
+from index.segments import STEM
 
 FILE_NAME = "catalog.sqlite"
 WRITER_CACHE_KB = 65_536
@@ -40,7 +41,7 @@ _ASKED = 500
 MAX_VALUE_BYTES = 256 * 1024 * 1024
 """Longest text that is read; SQLite's own limit lets four times as much be made of a few bytes."""
 
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,60}-\d{6,}\.npy")
+_SEGMENT = re.compile(rf"{STEM}\.npy")
 
 _to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 

@@ -21,6 +21,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+GARBLED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading JSON that somebody else wrote, or garbled, into values may raise."""
+
 
 class DetectorError(Exception):
     """Base of all errors raised on purpose; its text names the value and the next step."""

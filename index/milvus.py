@@ -28,7 +28,7 @@ from index.calibration import Null, calibrate
 from index.catalog import OccurrenceRecord, ReferenceRecord
 from index.credits import Credits
 from index.descriptors import DescriptorSpec, Kind
-from index.errors import IndexCorruptError, IndexVersionError, UsageError
+from index.errors import GARBLED, IndexCorruptError, IndexVersionError, UsageError
 from index.items import Rejected, in_utf8
 from index.milvus_rows import MilvusBits, MilvusUnits, ServerRows
 from index.milvus_server import MAX_TEXT, Field, Server, text_of, to_vector
@@ -767,6 +767,6 @@ def _read_manifest(server: Server, location: Location) -> dict[str, Any]:
             raise IndexVersionError(str(location), version, FORMAT_VERSION)
         for values in manifest["descriptors"]:
             DescriptorSpec.from_dict(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except GARBLED as error:
         raise IndexCorruptError(str(location), f"its manifest is garbled: {error!r}") from error
     return dict(manifest)

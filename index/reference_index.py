@@ -29,6 +29,7 @@ from index.catalog import FILE_NAME as CATALOG_FILE
 from index.catalog import Catalog, OccurrenceRecord, ReferenceRecord, SegmentRecord
 from index.descriptors import DescriptorSpec, Kind
 from index.errors import (
+    GARBLED,
     IndexCorruptError,
     IndexFolderError,
     IndexLockedError,
@@ -53,7 +54,7 @@ from index.requests import (
 )
 from index.requests import requests as requests_of
 from index.searching import Searchable
-from index.segments import Rows, ids_path, map_segment, write_segment
+from index.segments import STEM, Rows, ids_path, map_segment, write_segment
 from index.sketches import Measured, Sketches, SketchRecord
 from index.thumbnails import FILE_NAME as THUMBNAIL_FILE
 from index.thumbnails import Thumbnails
@@ -83,7 +84,7 @@ CALIBRATED_TO = "calibrated_to"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 """A larger manifest is none."""
 
-_ROWS_FILE = re.compile(r"[A-Za-z0-9_-]+-\d{6,}(\.ids)?\.npy")
+_ROWS_FILE = re.compile(rf"{STEM}(\.ids)?\.npy")
 
 ASKED_AGAIN = 3
 """Times that a reader looks again for small copies, which a writer may erase and put back between two looks."""
@@ -714,12 +715,17 @@ class ReferenceIndex(Searchable):
 
         A garbled record is left out: sketches are a cache, and `check` says so.
         """
-        stored = self._catalog.fact("sketches")
+        return self._sketches_in(self._catalog)
+
+    def _sketches_in(self, catalog: Catalog) -> dict[str, SketchRecord]:
+        stored = catalog.fact("sketches")
+        known = {spec.name for spec in self.specs}
         found = {}
         for name, each in stored.items() if isinstance(stored, dict) else ():
-            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                found[name] = SketchRecord.from_dict(each)
-        return {name: each for name, each in found.items() if name in {spec.name for spec in self.specs}}
+            with contextlib.suppress(*GARBLED):
+                if name in known:
+                    found[name] = SketchRecord.from_dict(each)
+        return found
 
     def _load_sketches(self, name: str, found: SketchRecord) -> Sketches | None:
         """Map sketches; None where they cannot be read: they are a cache, and the exact search needs none."""
@@ -945,8 +951,8 @@ class ReferenceIndex(Searchable):
     def _named_now(self) -> set[str]:
         """Return the files of segments and the stems of sketches that the newest commit names."""
         with self._newest() as newest:
-            sketches = (newest.fact("sketches") or {}).values()
-            return {segment.file for segment in newest.segments()} | {str(each["file"]) for each in sketches}
+            sketches = {each.file for each in self._sketches_in(newest).values()}
+            return sketches | {segment.file for segment in newest.segments()}
 
 
 def _there_already(folder: Path) -> UsageError:
@@ -988,7 +994,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             DescriptorSpec.from_dict(values)
         for values in manifest.get("imported", ()):
             ImportedFrom.from_dict(values)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except GARBLED as error:
         raise IndexCorruptError(folder, f"its {MANIFEST} is garbled ({error}). {RESTORE}") from error
     return dict(manifest)
 

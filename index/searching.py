@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.calibration import Null
 from index.catalog import OccurrenceRecord, ReferenceRecord
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
-from index.errors import DescriptorError, IndexCorruptError
+from index.errors import GARBLED, DescriptorError, IndexCorruptError
 from index.images import Picture
 from index.keypoints import MAX_QUERY_FEATURES, Features, Vote, extract, vote
 from index.regions import WINDOWS, windows_of
@@ -169,7 +169,7 @@ class Searchable(ABC):
             if self._nulls is None:
                 try:
                     self._nulls = {n: Null.from_dict(values) for n, values in self._stored_nulls().items()}
-                except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+                except GARBLED as error:
                     raise IndexCorruptError(
                         self.path, f"its calibration is garbled. Run: detector calibrate --index {self.name}"
                     ) from error
@@ -185,7 +185,8 @@ class Searchable(ABC):
 
         By a build that was interrupted before it calibrated, for one. `Null.p_value` counts the references of today.
         """
-        borne = CALIBRATION_BEARS * len(self) if len(self) > CALIBRATED_WITH_EACH else 0
+        count = len(self)
+        borne = CALIBRATION_BEARS * count if count > CALIBRATED_WITH_EACH else 0
         return self._added_since_calibration() > borne
 
     @abstractmethod

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from index.plain import must_be_file
 
+STEM = r"[A-Za-z0-9_-]{1,60}-\d{6,}"
+"""Pattern of names of files of rows and of sketches, without their endings: a descriptor and a number."""
+
 BLOCK_BYTES = 1 << 22
 """Bytes of rows that are looked at, copied or written at a time."""
 

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.segments import Rows, map_array
+from index.segments import STEM, Rows, map_array
 
 BITS = (256, 128, 64)
 """Bits a sketch, the best first; the most that the memory allows are taken."""
 
 _ID_BYTES = 8
-_STEM = re.compile(r"[A-Za-z0-9_-]{1,60}-\d{6,}")
 _MIDDLE_SAMPLE = 10_000
 _ARRAYS = ("planes", "middle", "bits", "ids")
 
@@ -91,7 +90,7 @@ class SketchRecord:
             type(value) in (int, float) and math.isfinite(value) for value in shares
         ):
             raise ValueError("numbers of sketches are none")
-        if found.ranked < 1 or not _STEM.fullmatch(found.file):
+        if found.ranked < 1 or not re.fullmatch(STEM, found.file):
             raise ValueError("no record of sketches")
         return found
 

@@ -1139,3 +1139,15 @@ def test_an_artist_that_is_no_text_does_not_make_a_search_endless(folder: Path) 
     run_sql(folder / "catalog.sqlite", "UPDATE occurrence SET artist = ?", values=(b"",))
     with ReferenceIndex.open(folder) as index, pytest.raises(IndexCorruptError, match="garbled"):
         index.find_occurrences(artist="Ann")
+
+
+def test_check_names_a_missing_segment_beside_garbled_records_of_sketches(folder: Path) -> None:
+    with sqlite3.connect(folder / "catalog.sqlite") as connection:
+        connection.execute("INSERT OR REPLACE INTO fact (key, value) VALUES ('sketches', '[1]')")
+    connection.close()
+    with ReferenceIndex.open(folder) as index:
+        for rows in (folder / "vectors").glob("pdq-*.npy"):
+            rows.unlink()
+        problems = " ".join(index.check())
+    assert "is missing" in problems
+    assert "records of sketches are garbled" in problems

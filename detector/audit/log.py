@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from detector.reports.atomic import write_error
-from index.errors import SourceError, UsageError
+from index.errors import GARBLED, SourceError, UsageError
 
 LOG = "audit.jsonl"
 FORMAT_VERSION = 1
@@ -89,7 +89,7 @@ class Log:
                     self._compare(values["identity"], values["format_version"])
                 else:
                     self.items[values.pop("item")] = values
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            except GARBLED as error:
                 if not raw.endswith(b"\n"):
                     break  # cut off by what ended the audit
                 raise SourceError(
