@@ -12,7 +12,7 @@ from pathlib import Path
 from index.credits import NO_CREDITS, USUAL_COLUMNS, ColumnNames, CreditReader, Credits
 from index.errors import SourceError, UsageError
 from index.images import IMAGE_SUFFIXES, MAX_BYTES
-from index.items import Rejected, Source, SourceItem, is_web_address, locator_of, reason_of
+from index.items import Rejected, Source, SourceItem, locator_of, missing_in_words, reason_of
 from index.lists import ListSource, named_item
 from index.shards import (
     COMPRESSED_DETAIL,
@@ -62,8 +62,7 @@ def iter_folder(path: str | Path, *, suffixes: Collection[str] = IMAGE_SUFFIXES)
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
-            fetched = " Web addresses are not fetched: download it first." if is_web_address(path) else ""
-            raise UsageError(f"{path} does not exist.{fetched} Name a folder of images or an image file.")
+            raise UsageError(f"{path} {missing_in_words(path)} Name a folder of images or an image file.")
         yield path
         return
     for event in _walk(path, suffixes):

@@ -125,9 +125,11 @@ class Source(ABC):
         """Return about how many items iteration yields, for progress; None when that is dear to know."""
 
 
-def is_web_address(path: Path) -> bool:
-    """Say whether somebody named an address of the web where a path belongs; a Path folds its two slashes."""
-    return path.parts[:1] in (("http:",), ("https:",))
+def missing_in_words(path: Path) -> str:
+    """Say that a path does not exist, and what to do where it is an address of the web."""
+    # A Path folds the two slashes of an address.
+    address = path.parts[:1] in (("http:",), ("https:",))
+    return "does not exist." + " Web addresses are not fetched: download it first." * address
 
 
 def locator_of(path: Path) -> str:

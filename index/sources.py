@@ -10,7 +10,7 @@ from index.credits import NO_CREDITS, USUAL_COLUMNS, ColumnNames, Credits
 from index.errors import SourceError
 from index.folders import FolderSource, iter_folder
 from index.images import IMAGE_SUFFIXES, MAX_BYTES
-from index.items import Rejected, Source, SourceItem, is_web_address, locator_of
+from index.items import Rejected, Source, SourceItem, locator_of, missing_in_words
 from index.lists import ListSource
 from index.shards import COMPRESSED_SUFFIXES, SHARD_SUFFIX, ShardSource
 from index.tables import TABLE_SUFFIXES
@@ -82,9 +82,8 @@ def open_source(
     except (OSError, ValueError) as error:
         raise SourceError(path, f"cannot be reached: {error}") from error
     if not exists:
-        fetched = " Web addresses are not fetched: download it first." if is_web_address(path) else ""
         raise SourceError(
-            path, f"does not exist.{fetched} Name a folder of images, a list, a .tar shard or an image file"
+            path, f"{missing_in_words(path)} Name a folder of images, a list, a .tar shard or an image file"
         )
     if is_folder:
         return FolderSource(path, columns=columns, max_bytes=max_bytes)

@@ -118,6 +118,7 @@ def open_table(path: Path) -> Table:
     """
     suffix = path.suffix.lower()
     try:
+        must_be_file(path)
         if suffix == ".parquet":
             return _ParquetTable(path)
         if suffix in (".jsonl", ".ndjson"):
@@ -130,7 +131,6 @@ def open_table(path: Path) -> Table:
 class _CsvTable(Table):
     def __init__(self, path: Path) -> None:
         self.path = path
-        must_be_file(path)
         with open(path, "rb") as file:
             start = file.read(65536)
         self._encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -211,7 +211,6 @@ class _Lines:
 class _JsonLinesTable(Table):
     def __init__(self, path: Path) -> None:
         self.path = path
-        must_be_file(path)
         names: dict[str, None] = {}
         for row in islice(self.rows(), _PEEKED_LINES):
             if isinstance(row, Row):
@@ -256,7 +255,6 @@ class _JsonLinesTable(Table):
 class _ParquetTable(Table):
     def __init__(self, path: Path) -> None:
         self.path = path
-        must_be_file(path)  # the system's own words for one that is not there
         try:
             import pyarrow
             import pyarrow.parquet
