@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from detector import ImageReport
 from detector.cli import app
+from tests.benchmarks.first_hour import every_command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -118,13 +119,6 @@ def click_command() -> Any:
     return typer.main.get_command(app)
 
 
-def every_command(command: Any, name: str = "detector") -> Iterator[tuple[str, Any]]:
-    """Yield (full name, command) of each command and group."""
-    yield name, command
-    for child, inner in getattr(command, "commands", {}).items():
-        yield from every_command(inner, f"{name} {child}")
-
-
 def flags_of(command: Any) -> set[str]:
     spelled = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
     return spelled | {"--help", "-h"}
@@ -187,7 +181,7 @@ def test_every_command_line_names_a_command_and_options_that_exist() -> None:
 
 
 def test_every_option_named_in_the_readme_is_one_of_some_command() -> None:
-    known = set().union(*(flags_of(command) for _, command in every_command(click_command())))
+    known = set().union(*(flags_of(command) for _, command in every_command()))
     prose = FENCE.sub("", README.read_text(encoding="utf-8"))
     named = {flag for code in re.findall(r"`([^`]+)`", prose) for flag in FLAG.findall(code)}
     assert named <= known
@@ -195,19 +189,19 @@ def test_every_option_named_in_the_readme_is_one_of_some_command() -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    missing = [name for name, _ in every_command(click_command()) if f"`{name}" not in text]
+    missing = [name for name, _ in every_command() if f"`{name}" not in text]
     assert not missing
 
 
 def test_every_command_and_option_has_a_help_text() -> None:
-    for name, command in every_command(click_command()):
+    for name, command in every_command():
         assert (command.help or "").strip(), name
         for param in command.params:
             assert getattr(param, "help", None), f"{name} {param.name}"
 
 
 def test_examples_in_help_texts_name_options_that_exist() -> None:
-    for name, command in every_command(click_command()):
+    for name, command in every_command():
         for example in re.findall(r"\[cyan\](detector .*?)\[/cyan\]", command.help or ""):
             found, called = named_command(shlex.split(example))
             unknown = {flag for flag in FLAG.findall(example) if flag not in flags_of(called)}

@@ -96,7 +96,8 @@ class Result:
         """Compare a figure with its bound."""
         bound = f"≥ {least:g}" if least is not None else f"≤ {most:g}"
         met = value >= least if least is not None else most is not None and value <= most
-        self.bars.append(Bar(what, f"{value:.4g}", bound, bool(met)))
+        measured = f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+        self.bars.append(Bar(what, measured, bound, bool(met)))
         self.figures.setdefault("bars", {})[what] = value
 
 

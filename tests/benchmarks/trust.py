@@ -13,6 +13,7 @@ CHAPTERS = {
     "upgrades": "Files of earlier and later formats",
     "determinism": "The same input, the same output",
     "fuzzing": "Broken and hostile files",
+    "first_hour": "A newcomer's first hour",
 }
 RELIABILITY = Path(__file__).with_name("RELIABILITY.md")
 
@@ -26,7 +27,7 @@ python -m tests.benchmarks samples/artworks --part trust
 ```
 
 CI runs small versions of the same code (`tests/test_fuzzing.py`, `test_crashes.py`, `test_upgrades.py`,
-`test_determinism.py`) on every change.
+`test_determinism.py`, `test_first_hour.py`) on every change.
 
 """
 
