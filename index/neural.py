@@ -1,8 +1,8 @@
 """Neural descriptors: open_clip image towers and TorchScript towers, one unit float32 row a picture.
 
-The only importer of torch and open_clip, on first use. Rows do not depend on the order or the size of batches
-beyond 1e-5 on a CPU. On CUDA open_clip towers run in float16, whose rows agree with a CPU's to about 1e-3:
-device and precision are not part of a descriptor's spec.
+Imports torch and open_clip on first use, and not at all for a tower that OpenCV runs (`index.opencv_tower`). Rows do
+not depend on the order or the size of batches beyond 1e-5 on a CPU. On CUDA open_clip towers run in float16, whose
+rows agree with a CPU's to about 1e-3: device, library and precision are not part of a descriptor's spec.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from index.descriptors import DescriptorSpec, Kind
 from index.errors import DescriptorError, WeightsError
 from index.hub import cached_first, quiet_open_clip, refuse_endless
 from index.images import WORKING_SIDE, Picture
+from index.opencv_tower import CONFIG, WEIGHTS, digest_of, open_tower
 from index.tracing import none_running, running
 
 if TYPE_CHECKING:
@@ -55,12 +56,36 @@ class Loaded:
     """A loaded model."""
 
     prepare: Callable[[Picture], NDArray[np.uint8]]  # → (H, W, 3), resized and cropped as the model wants it
+    run: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # (N, H, W, 3) of `prepare` → (N, width)
+    on_cpu: bool
+    spec: DescriptorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TorchTower:
+    """A model of torch, called with what `Loaded.prepare` gives."""
+
     encode: Callable[[torch.Tensor], torch.Tensor]  # float32, (N, 3, H, W), on `device` → float, (N, width)
     mean: Sequence[float]  # of what the model was trained on, by channel, 0–1
     std: Sequence[float]
     device: torch.device
     half: bool  # whether it runs in float16
-    spec: DescriptorSpec
+
+    def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """Return its output for uint8 (N, H, W, 3), as `Loaded.run`."""
+        import torch
+
+        with torch.inference_mode(), running():
+            pixels = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)
+            mean, std = (
+                torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std)
+            )
+            batch = (pixels.float() / 255 - mean) / std  # its memory stays in the order of channels last
+            with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
+                features = self.encode(batch)
+            if self.half and not bool(torch.isfinite(features).all()):
+                features = self.encode(batch)  # some overflow float16; weights are kept in float32
+            return features.float().cpu().numpy()
 
 
 class NeuralDescriptor(ABC):
@@ -71,7 +96,7 @@ class NeuralDescriptor(ABC):
     @property
     def in_workers(self) -> bool:
         """Whether many threads with a batch each beat one with large batches: on a CPU they do."""
-        return self._tower().device.type == "cpu"
+        return self._tower().on_cpu
 
     def __init__(self, name: str, device: str | None, batch_size: int) -> None:
         if batch_size < 1:
@@ -84,8 +109,11 @@ class NeuralDescriptor(ABC):
         self._kept: tuple[tuple[Picture, ...], list[NDArray[np.uint8]]] | None = None
 
     @abstractmethod
-    def _load(self, device: torch.device) -> Loaded:
+    def _load(self) -> Loaded:
         """Load the model; called under the lock, until it succeeds once."""
+
+    def _chosen_device(self) -> torch.device:
+        return choose_device(self._name, self._device)
 
     @property
     def spec(self) -> DescriptorSpec:
@@ -134,7 +162,7 @@ class NeuralDescriptor(ABC):
     def _tower(self) -> Loaded:
         with self._lock:
             if self._loaded is None:
-                self._loaded = self._load(choose_device(self._name, self._device))
+                self._loaded = self._load()
             return self._loaded
 
     def _spec(self, width: int, preprocessing: dict[str, Any], digest: str) -> DescriptorSpec:
@@ -148,24 +176,8 @@ class NeuralDescriptor(ABC):
         return [row for batch in batches for row in self._rows(tower, batch, mirrored=mirrored)]
 
     def _rows(self, tower: Loaded, inputs: NDArray[np.uint8], *, mirrored: bool) -> list[NDArray[Any]]:
-        import torch
-
-        with torch.inference_mode():
-            pixels = torch.from_numpy(inputs).to(tower.device).permute(0, 3, 1, 2)
-            if mirrored:
-                pixels = pixels.flip(-1)
-            mean, std = (
-                torch.tensor(v, device=tower.device).view(1, 3, 1, 1) for v in (tower.mean, tower.std)
-            )
-            batch = (pixels.float() / 255 - mean) / std  # its memory stays in the order of channels last
-            with running():
-                with torch.autocast(tower.device.type, dtype=torch.float16, enabled=tower.half):
-                    features = tower.encode(batch)
-                if tower.half and not bool(torch.isfinite(features).all()):
-                    features = tower.encode(
-                        batch
-                    )  # some towers overflow float16; weights are kept in float32
-            values = features.float().cpu().numpy().astype(np.float64)
+        seen = np.ascontiguousarray(inputs[:, :, ::-1]) if mirrored else inputs
+        values = tower.run(seen).astype(np.float64)
         if values.shape != (len(inputs), tower.spec.width) or not np.isfinite(values).all():
             raise weights_error(self._name, f"damaged weights: its {values.shape} output is no set of rows")
         values[~values.any(axis=1), 0] = 1.0
@@ -181,11 +193,15 @@ class ClipDescriptor(NeuralDescriptor):
     digest is that of the tower's tensors (`weights_digest`), whatever file they came in; the model's
     configuration has its own digest, ``architecture``, in the spec's preprocessing.
 
+    The bundled tower, and any trained on from it, runs in OpenCV unless another device than the CPU is asked for:
+    the same rows to 1e-6, in a fraction of the time until the first.
+
     Args:
         name: ``MODEL/TAG`` (weights from the Hugging Face cache, downloaded where they are not in it),
             ``hf-hub:ORG/NAME``, ``local-dir:FOLDER`` (``open_clip_config.json`` and weights),
             ``MODEL/FILE`` (a checkpoint; absolute: ``MODEL//path/to/file.safetensors``), or ``bundled``.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None chooses the best there is.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None chooses the best there is, and the CPU for the bundled
+            tower: decoding pictures takes longer.
         batch_size: Pictures that go through the model at once.
     """
 
@@ -196,7 +212,16 @@ class ClipDescriptor(NeuralDescriptor):
             forms = "clip:MODEL/TAG, clip:MODEL/FILE, clip:hf-hub:ORG/NAME or clip:local-dir:FOLDER"
             raise DescriptorError(self._name, f"names no weights. Write {forms}")
 
-    def _load(self, device: torch.device) -> Loaded:
+    def _load(self) -> Loaded:
+        kind, _, folder = self._source.partition("local-dir:")
+        if not kind and self._device in (None, "cpu"):
+            tower = open_tower(Path(folder).expanduser(), BUNDLED)
+            if tower is not None:
+                spec = self._spec(tower.width, tower.preprocessing, tower.digest)
+                return Loaded(tower.prepare, tower.run, True, spec)
+        return self._load_in_torch(self._chosen_device())
+
+    def _load_in_torch(self, device: torch.device) -> Loaded:
         import open_clip
         from open_clip.transform import MaybeToTensor, Normalize
 
@@ -241,28 +266,24 @@ class ClipDescriptor(NeuralDescriptor):
                 image = step(image)
             return np.asarray(image)
 
-        return Loaded(
-            prepare=prepare,
-            encode=_fast(model.to(device), device).encode_image,
-            mean=preprocessing["mean"],
-            std=preprocessing["std"],
-            device=device,
-            half=device.type == "cuda",
-            spec=self._spec(int(config["embed_dim"]), preprocessing, digest),
-        )
+        encode = _fast(model.to(device), device).encode_image
+        mean, std = preprocessing["mean"], preprocessing["std"]
+        tower = TorchTower(encode, mean, std, device, half=device.type == "cuda")
+        spec = self._spec(int(config["embed_dim"]), preprocessing, digest)
+        return Loaded(prepare, tower.run, device.type == "cpu", spec)
 
     def _resolve(self, open_clip: Any) -> tuple[str, str | None, str]:
         """Return what open_clip calls the model, its tag or checkpoint, and what to do where it fails."""
         source = self._source
         if source.startswith("local-dir:"):
             folder = Path(source.removeprefix("local-dir:")).expanduser()
-            needs = "It must hold open_clip_config.json and open_clip_model.safetensors."
+            needs = f"It must hold {CONFIG} and {WEIGHTS}."
             if folder == BUNDLED and not folder.exists():
                 raise weights_error(
                     self._name, f"its folder {folder} is gone", None, "Install the package anew."
                 )
-            if not (folder / "open_clip_config.json").is_file():
-                raise weights_error(self._name, f"no open_clip_config.json in {folder}", None, needs)
+            if not (folder / CONFIG).is_file():
+                raise weights_error(self._name, f"no {CONFIG} in {folder}", None, needs)
             return f"local-dir:{folder}", None, needs
         if source.startswith("hf-hub:"):
             return source, None, _download_once(repr(source))
@@ -283,11 +304,10 @@ class ClipDescriptor(NeuralDescriptor):
 
 
 def _fast(model: Any, device: torch.device) -> Any:
-    """Return an open_clip model in the form in which it runs fastest: the same values, to rounding.
+    """Return an open_clip model in the form in which torch runs it fastest: the same values, to rounding.
 
     On two cores the bundled tower does 580 pictures a second as it comes, 660 with channels last, 750 with
-    batch normalisation folded into the convolutions too; 510 through torch.compile, and 1,050 through OpenVINO or
-    ONNX Runtime, which would be a second file of the same weights and one more library to install.
+    batch normalisation folded into the convolutions too, and 510 through torch.compile.
     """
     import torch
     from open_clip.timm_model import TimmModel
@@ -332,13 +352,13 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """
     import torch
 
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu()
-        dtype, stored = (torch.float32, "<f4") if tensor.is_floating_point() else (torch.int64, "<i8")
-        digest.update(json.dumps([name, list(tensor.shape), stored]).encode())
-        digest.update(tensor.to(dtype).contiguous().numpy().astype(stored, copy=False).tobytes())
-    return digest.hexdigest()
+    def named() -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in sorted(tensors):
+            tensor = tensors[name].detach().cpu()
+            dtype = torch.float32 if tensor.is_floating_point() else torch.int64
+            yield name, tensor.to(dtype).contiguous().numpy()
+
+    return digest_of(named())
 
 
 def accelerators() -> list[str]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from index.errors import DescriptorError
 from index.images import Picture
-from index.neural import IMAGENET_MEAN, IMAGENET_STD, Loaded, NeuralDescriptor, weights_error
+from index.neural import IMAGENET_MEAN, IMAGENET_STD, Loaded, NeuralDescriptor, TorchTower, weights_error
 
 if TYPE_CHECKING:
     import torch
@@ -59,9 +59,10 @@ class TorchScriptDescriptor(NeuralDescriptor):
         self._path = Path(path).expanduser()
         self._side = input_side
 
-    def _load(self, device: torch.device) -> Loaded:
+    def _load(self) -> Loaded:
         import torch
 
+        device = self._chosen_device()
         trust = "TorchScript files are programs: name one that you trust, such as SSCD's own."
         if not self._path.is_file():
             raise weights_error(self._name, f"there is no file {self._path}", None, trust)
@@ -91,4 +92,5 @@ class TorchScriptDescriptor(NeuralDescriptor):
             "std": IMAGENET_STD,
         }
         spec = self._spec(width, preprocessing, digest)
-        return Loaded(prepare, module, IMAGENET_MEAN, IMAGENET_STD, device, False, spec)
+        tower = TorchTower(module, IMAGENET_MEAN, IMAGENET_STD, device, half=False)
+        return Loaded(prepare, tower.run, device.type == "cpu", spec)

@@ -21,7 +21,7 @@ from index.build import build_index
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError, WeightsError
 from index.images import Picture, read_image
-from index.neural import ClipDescriptor, weights_digest
+from index.neural import BUNDLED, ClipDescriptor, TorchTower, weights_digest
 from index.reference_index import ReferenceIndex
 from index.torchscript import TRUST_VARIABLE, TorchScriptDescriptor
 from tests.conftest import TINY_TOWER, TOWER_SIDE, save_script
@@ -297,24 +297,31 @@ def test_the_model_is_loaded_once_by_many_threads(folder: Path, monkeypatch: pyt
     assert len(described) == 6
 
 
-def test_float16_that_overflows_is_done_again_in_float32(folder: Path) -> None:
-    from dataclasses import replace
+def test_float16_that_overflows_is_done_again_in_float32(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows(ClipDescriptor(f"local-dir:{folder}", device="cpu"), [picture(1)])
+    calls = []
 
-    descriptor = ClipDescriptor(f"local-dir:{folder}", device="cpu")
-    expected = rows(descriptor, [picture(1)])
-    tower = descriptor._tower()
+    def run(self: TorchTower, inputs: Any) -> Any:
+        def overflowing(batch: Any) -> Any:
+            calls.append(torch.is_autocast_enabled("cpu"))
+            features = self.encode(batch)
+            return features * float("inf") if calls[-1] else features
 
-    def overflowing(batch: Any) -> Any:
-        features = tower.encode(batch)
-        return features * float("inf") if torch.is_autocast_enabled("cpu") else features
+        return plain(replace(self, half=True, encode=overflowing), inputs)
 
-    descriptor._loaded = replace(tower, half=True, encode=overflowing)
-    np.testing.assert_allclose(rows(descriptor, [picture(1)]), expected, atol=1e-5)
+    plain = TorchTower.run
+    monkeypatch.setattr(TorchTower, "run", run)
+    np.testing.assert_allclose(
+        rows(ClipDescriptor(f"local-dir:{folder}", device="cpu"), [picture(1)]), expected, atol=1e-5
+    )
+    assert calls == [True, False]
 
 
 def test_a_flat_picture_gets_a_unit_row_even_where_the_model_gives_zeros(tmp_path: Path) -> None:
     descriptor = TorchScriptDescriptor(str(save_script(tmp_path / "m.pt", bias=False)), input_side=16)
-    tower = replace(descriptor._tower(), encode=lambda inputs: torch.zeros(len(inputs), 16))
+    tower = replace(descriptor._tower(), run=lambda inputs: np.zeros((len(inputs), 16), np.float32))
     zeros = descriptor._rows(tower, np.zeros((2, 16, 16, 3), np.uint8), mirrored=False)
     assert [row.tolist() for row in zeros] == [[[1.0] + [0.0] * 15]] * 2
 
@@ -455,10 +462,6 @@ def test_the_bundled_tower_tells_a_copy_from_other_pictures(artworks: Path) -> N
 
 
 def test_folded_normalisation_changes_no_row(artworks: Path) -> None:
-    import open_clip
-
-    from index.neural import BUNDLED
-
     model, transform = open_clip.create_model_from_pretrained(f"local-dir:{BUNDLED}")
     path = sorted(artworks.glob("*.jpg"))[0]
     picture_ = read_image(path)
