@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from detector import __version__
-from detector.detector import Detector, Plausible, unreadable
+from detector.detector import Detector, unreadable
 from detector.metadata import GenerationLists, filled_from
+from detector.processes import Opening
 from detector.report import ImageReport
-from detector.rights import Policy
 from detector.scan import Checker, ScanOptions, ScanProgress, ScanReport, check_all, prepare_here
 from detector.scan import scan as scan_with
-from detector.scoring import ScoringModel
 from index import build as building
 from index.build import BuildOptions, BuildReport, ProgressCallback
 from index.descriptors import BatchedDescriptor, DescriptorSpec, create
@@ -416,43 +415,21 @@ class _Checking:
 
     folder: str
     version: str
-    device: str
-    index: str
-    state: tuple[int, int]
-    policy: Policy
-    scoring: ScoringModel
-    plausible: Plausible
+    opening: Opening
     lists: GenerationLists | None = None
     within: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, checker: Checker, device: str | None) -> _Checking:
         """Take over a checker, but for its open index."""
-        detector = checker.detector
-        index = detector.index
-        return cls(
-            os.getcwd(),
-            __version__,
-            _device_there(device),
-            str(index.path.absolute()),
-            (index.generation, index.size),
-            detector.policy,
-            detector.scoring,
-            detector.plausible,
-            checker.lists,
-            checker.within,
-        )
+        opening = Opening.of(checker.detector, _device_there(device))
+        return cls(os.getcwd(), __version__, opening, checker.lists, checker.within)
 
     def for_actors(self) -> _Work:
         return replace(self, lists=None)
 
     def prepare(self) -> None:
-        detector = Detector.open(self.index, policy=self.policy, scoring=self.scoring, device=self.device)
-        detector.plausible = self.plausible
-        if (detector.index.generation, detector.index.size) != self.state:
-            raise UsageError(f"{self.index}: is another index here, or another state of it")
-        detector.index.descriptors()
-        prepare_here(Checker(detector, GenerationLists(self.within), self.within))
+        prepare_here(Checker(self.opening.open(), GenerationLists(self.within), self.within))
 
     def run(self, parcels: list[_Parcel]) -> list[ImageReport]:
         return check_all([p.item if p.data is None else (locator_of(p.item), p.data) for p in parcels])

@@ -12,6 +12,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from index.sources import iter_folder, locator_of
 from index.vectors import use_threads
 
 ScanProgress = Callable[["Progress"], None]
+
+PROCESSES_FROM = 100
+"""Pictures from which on worker processes are worth what each of them loads."""
 
 _mine = threading.local()
 
@@ -86,14 +90,17 @@ class ScanOptions:
     """How a folder is scanned.
 
     Attributes:
-        workers: Threads that read, describe, search and verify; 0 takes one a core.
+        workers: Threads or processes that read, describe, search and verify; 0 takes one a core.
         batch_size: Pictures that neural descriptors see at once.
         resume: Go on after the lines that the JSONL file holds already.
+        processes: Start processes where that is quicker (see `detector.processes`). They import the program's main
+            module: a script needs ``if __name__ == "__main__":`` round what it does.
     """
 
     workers: int = 0
     batch_size: int = 8
     resume: bool = False
+    processes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +208,12 @@ def scan(
     jsonl: str | Path | None = None,
     options: ScanOptions | None = None,
     on_progress: ScanProgress | None = None,
-    start_workers: StartCheckers = start,
+    start_workers: StartCheckers | None = None,
 ) -> ScanReport:
     """Check folders of pictures against a detector's index; see `Detector.scan`.
 
-    `start_workers` says where they are checked; `detector.distributed` has it done elsewhere.
+    `start_workers` says where they are checked; `detector.distributed` has it done elsewhere. None: in threads or
+    processes of this machine.
     """
     chosen = options or ScanOptions()
     named = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
@@ -220,6 +228,8 @@ def scan(
             "AVIF files"
         )
     _prepare(detector.index)
+    if start_workers is None:
+        start_workers = _here(detector, total, chosen)
     checker = Checker(detector, GenerationLists(named), tuple(named))
     if jsonl is not None:
         summary = _write(checker, Path(jsonl), total, chosen, on_progress, start_workers)
@@ -241,6 +251,18 @@ def _prepare(index: Searchable) -> None:
     index.descriptors()
     for spec in index.specs:
         index.store(spec.name)
+
+
+def _here(detector: Detector, total: int, options: ScanOptions) -> StartCheckers:
+    """Return what starts workers on this machine: processes where they may and are worth what they load."""
+    from detector import processes
+
+    wanted = options.processes and total >= PROCESSES_FROM and _workers(options) > 1
+    return processes.start if wanted and processes.can_share(detector) else start
+
+
+def _workers(options: ScanOptions) -> int:
+    return options.workers or os.cpu_count() or 1
 
 
 def _write(
@@ -280,19 +302,43 @@ def _name(entry: Path | Rejected) -> str:
 def _reports(
     checker: Checker, entries: Iterator[Path | Rejected], options: ScanOptions, start_workers: StartCheckers
 ) -> Generator[ImageReport, None, None]:
-    """Reports in the order of entries, a bounded number of batches in the hands of workers."""
-    workers = options.workers or os.cpu_count() or 1
-    window: deque[Future[list[ImageReport]]] = deque()
+    """Reports in the order of entries, a bounded number of batches in the hands of workers.
+
+    Where a worker process dies, of lack of memory or of a picture, threads of this process do what is left.
+    """
+    workers = _workers(options)
+    window: deque[tuple[list[Path | Rejected], Future[list[ImageReport]]]] = deque()
     with ExitStack() as stack:
-        pool = start_workers(workers, checker)
+
+        def hired(how: StartCheckers) -> Executor:
+            pool = how(workers, checker)
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            return pool
+
         stack.callback(threads_as_before)
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        pool = hired(start_workers)
+
+        def submitted(batch: list[Path | Rejected]) -> Future[list[ImageReport]]:
+            nonlocal pool
+            try:
+                return pool.submit(check_all, batch)
+            except BrokenProcessPool:
+                pool = hired(start)
+                return pool.submit(check_all, batch)
+
+        def taken() -> list[ImageReport]:
+            batch, future = window.popleft()
+            try:
+                return future.result()
+            except BrokenProcessPool:
+                return submitted(batch).result()
+
         while batch := list(itertools.islice(entries, options.batch_size)):
-            window.append(pool.submit(check_all, batch))
+            window.append((batch, submitted(batch)))
             if len(window) > 2 * workers:
-                yield from window.popleft().result()
+                yield from taken()
         while window:
-            yield from window.popleft().result()
+            yield from taken()
 
 
 def summarise(reports: Iterator[ImageReport], *, seconds: float = 0.0) -> ScanSummary:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from index.descriptors import DescriptorSpec, Kind
+from index.descriptors import Descriptor, DescriptorSpec, Kind
 from index.errors import DescriptorError, WeightsError
 from index.hub import cached_first, quiet_open_clip, refuse_endless
 from index.images import WORKING_SIDE, Picture
@@ -59,6 +59,9 @@ class Loaded:
     run: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # (N, H, W, 3) of `prepare` → (N, width)
     on_cpu: bool
     spec: DescriptorSpec
+    small: bool = (
+        False  # whether every process may have one of its own: it is loaded at once, into little memory
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,7 @@ class TorchTower:
 
         with torch.inference_mode(), running():
             pixels = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)
-            mean, std = (
-                torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std)
-            )
+            mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
             batch = (pixels.float() / 255 - mean) / std  # its memory stays in the order of channels last
             with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
                 features = self.encode(batch)
@@ -97,6 +98,11 @@ class NeuralDescriptor(ABC):
     def in_workers(self) -> bool:
         """Whether many threads with a batch each beat one with large batches: on a CPU they do."""
         return self._tower().on_cpu
+
+    @property
+    def small(self) -> bool:
+        """Whether every worker process may load it for itself."""
+        return self._tower().small
 
     def __init__(self, name: str, device: str | None, batch_size: int) -> None:
         if batch_size < 1:
@@ -218,7 +224,7 @@ class ClipDescriptor(NeuralDescriptor):
             tower = open_tower(Path(folder).expanduser(), BUNDLED)
             if tower is not None:
                 spec = self._spec(tower.width, tower.preprocessing, tower.digest)
-                return Loaded(tower.prepare, tower.run, True, spec)
+                return Loaded(tower.prepare, tower.run, True, spec, small=True)
         return self._load_in_torch(self._chosen_device())
 
     def _load_in_torch(self, device: torch.device) -> Loaded:
@@ -319,6 +325,11 @@ def _fast(model: Any, device: torch.device) -> Any:
             model.visual.trunk = fuse(model.visual.trunk)
         model.visual.to(memory_format=torch.channels_last)
     return model
+
+
+def runs_anywhere(descriptor: Descriptor) -> bool:
+    """Say whether every worker process may have a descriptor of its own, at little cost."""
+    return not descriptor.batched or (isinstance(descriptor, NeuralDescriptor) and descriptor.small)
 
 
 def one_thread_here() -> None:

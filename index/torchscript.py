@@ -11,7 +11,6 @@ import os
 import shlex
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,6 @@ from PIL import Image
 from index.errors import DescriptorError
 from index.images import Picture
 from index.neural import IMAGENET_MEAN, IMAGENET_STD, Loaded, NeuralDescriptor, TorchTower, weights_error
-
-if TYPE_CHECKING:
-    import torch
 
 TRUST_VARIABLE = "DETECTOR_TRUST_TORCHSCRIPT"
 """Environment variable: TorchScript files that may run, and folders of such, separated like the folders in PATH."""

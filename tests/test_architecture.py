@@ -30,12 +30,12 @@ LAYOUT = {
     "index": """
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
         embeddings errors flattening folders hub images importing items keypoints lists locations migrations milvus
-        milvus_rows milvus_server neural optimizing perceptual plain reference_index regions requests searching
-        segments shards sketches sources tables thumbnails torchscript tracing vectors workers
+        milvus_rows milvus_server neural opencv_tower optimizing perceptual plain reference_index regions requests
+        searching segments shards sketches sources tables thumbnails torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector diagnosis distributed duplicates generation geometry
-        licences metadata pixels probing report rights scan scoring verify versions
+        licences metadata pixels probing processes report rights scan scoring verify versions
         """,
     "detector/artists": """
         __init__ bundle cards contradictions dossier findings names pictures report search spelling words
@@ -60,7 +60,7 @@ LAYOUT = {
         requests scanning serving training
         """,
     "detector/training": """
-        __init__ autoencoder course draws edits finish geometry log loop objective options overlays pictures
+        __init__ autoencoder course draws edits finish geometry graph log loop objective options overlays pictures
         procedural report tower
         """,
     "detector/server": None,  # any module
@@ -88,14 +88,21 @@ OWNERS: dict[str, set[str]] = {
     "torchvision": set(),
     "open_clip": {"index/neural.py", "index/hub.py", "detector/training/*"},
     "timm": {"detector/training/*"},
-    "safetensors": {"detector/training/*"},
+    "safetensors": {"index/opencv_tower.py", "detector/training/*"},
+    "onnx": {"detector/training/graph.py"},
     "huggingface_hub": {"index/hub.py"},
     "diffusers": {"detector/guarding/blocks.py", "detector/audit/pipelines.py"},
     "transformers": {"detector/audit/pipelines.py"},
     "accelerate": set(),
     # Search and pictures
     "faiss": {"index/vectors.py"},
-    "cv2": {"index/keypoints.py", "detector/geometry.py", "detector/pixels.py", "detector/verify.py"},
+    "cv2": {
+        "index/keypoints.py",
+        "index/opencv_tower.py",
+        "detector/geometry.py",
+        "detector/pixels.py",
+        "detector/verify.py",
+    },
     "pdqhash": {"index/perceptual.py"},
     "imagehash": {"index/perceptual.py"},
     "PIL": {
@@ -104,6 +111,7 @@ OWNERS: dict[str, set[str]] = {
         "index/flattening.py",
         "index/images.py",
         "index/neural.py",
+        "index/opencv_tower.py",
         "index/perceptual.py",
         "index/thumbnails.py",
         "index/torchscript.py",
@@ -153,6 +161,7 @@ LAZY = {
     "faiss",
     "fastapi",
     "matplotlib",
+    "onnx",
     "open_clip",
     "pyarrow",
     "prometheus_client",

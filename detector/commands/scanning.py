@@ -122,7 +122,7 @@ def scan(
             _refuse_foreign(jsonl)
         allowed = policy_of(allow_licence, policy)
         model = load_model(scoring) if scoring is not None else None
-        options = ScanOptions(workers=workers, resume=resume)
+        options = ScanOptions(workers=workers, resume=resume, processes=True)
         cluster = None if ray is None else _Cluster(ray, device)
         own = device if cluster is None else None
         with Detector.open(index, policy=allowed, scoring=model, device=own) as detector:

@@ -6,7 +6,6 @@ needs the package `onnx` beside what training needs.
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import warnings
@@ -31,14 +30,13 @@ def write_graph(folder: Path) -> None:
     spec = create(f"clip:local-dir:{folder}", device="cpu").spec
     model = open_clip.create_model_from_pretrained(f"local-dir:{folder}")[0].eval()
     side = spec.preprocessing["size"][0]
-    written = io.BytesIO()
     with warnings.catch_warnings():
         # The other exporter folds normalisation into the weights, whose names are then lost.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
             model.visual,
             (torch.zeros(1, 3, side, side),),
-            written,
+            folder / GRAPH,
             input_names=["pixels"],
             output_names=["row"],
             dynamic_axes={"pixels": {0: "pictures"}, "row": {0: "pictures"}},
@@ -47,7 +45,7 @@ def write_graph(folder: Path) -> None:
             do_constant_folding=False,
             training=torch.onnx.TrainingMode.PRESERVE,
         )
-    graph = onnx.load_from_string(written.getvalue())
+    graph = onnx.load(folder / GRAPH)
     del graph.graph.initializer[:]
     tensors = model.visual.state_dict()
     facts = {
