@@ -1,7 +1,8 @@
 """Speed of a scan of camera-sized JPEGs, whole chain, beside its limits and beside what tutorials put together.
 
-All run in this process, in turns, on the same cores and the same files, with a gallery that each side has described
-before. The script is one as tutorials write it: imagehash, open_clip with the bundled tower's weights, faiss.
+All run in turns on the same cores and the same files, with a gallery that each side has described before; the scan in
+worker processes that it starts each time, imagededup in processes of its own, the rest in this process. The script is
+one as tutorials write it: imagehash, open_clip with the bundled tower's weights, faiss.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector import Detector, build_index
-from detector.scan import ScanOptions
+from detector.scan import PROCESSES_FROM, ScanOptions
 from index.build import BuildOptions
 from index.descriptors import create
 from index.images import Picture, read_image
-from index.neural import BUNDLED, one_thread_here, threads_as_before
+from index.keypoints import use_threads
+from index.neural import BUNDLED, threads_as_before
 from index.regions import windows_of
 from tests.benchmarks.build import LARGE, copied, enlarged
 from tests.benchmarks.results import Options, Result, Table, progress
@@ -41,7 +43,7 @@ NEAR = 10
 def run(options: Options) -> Result:
     """Measure."""
     work = options.scratch("throughput")
-    count, turns = (8, 2) if options.quick else (48, 4)
+    count, turns = (8, 2) if options.quick else (PROCESSES_FROM, 3)
     references = copied(options.data, work / "pictures", 60 if options.quick else 500)
     asked = enlarged(options.data, work / "large", count, options.seed)
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -67,7 +69,7 @@ def _ways(work: Path, paths: Sequence[Path], workers: int) -> dict[str, Callable
     detector = Detector.open(folder)
 
     def scanned() -> None:
-        detector.scan(work / "large", options=ScanOptions(workers=workers))
+        detector.scan(work / "large", options=ScanOptions(workers=workers, processes=True))
 
     def decoded() -> list[Picture]:
         with ThreadPoolExecutor(workers) as pool:
@@ -90,6 +92,7 @@ def _script_name(size: int) -> str:
 
 def _tower(pictures: list[Picture], workers: int) -> Callable[[], None]:
     """What a scan has the tower do: each picture, its windows and its mirror image."""
+    use_threads(1)
     tower = create("clip:bundled")
     parts = [pictures[start : start + 4] for start in range(0, len(pictures), 4)]
 
@@ -100,9 +103,8 @@ def _tower(pictures: list[Picture], workers: int) -> Callable[[], None]:
             tower.describe(windows_of(picture))
 
     def go() -> None:
-        with ThreadPoolExecutor(workers, initializer=one_thread_here) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             list(pool.map(some, parts))
-        threads_as_before()
 
     return go
 
