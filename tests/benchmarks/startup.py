@@ -1,4 +1,4 @@
-"""Start-up: `detector --help`, `import detector` and one picture checked, beside an empty Python and open_clip's import."""
+"""Start-up: `--help`, `import detector` and a check of one picture, beside an empty Python and the import of open_clip."""
 
 from __future__ import annotations
 
