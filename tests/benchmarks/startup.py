@@ -1,4 +1,4 @@
-"""Start-up: `--help`, `import detector` and a check of one picture, beside an empty Python and the import of open_clip."""
+"""Start-up: `--help`, `import detector`, a check of one picture; beside an empty Python and the import of open_clip."""
 
 from __future__ import annotations
 
