@@ -36,7 +36,11 @@ _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 QUICK_STEP = 12
 """A quick run makes every so many of the mistakes."""
 
-CLOSED = ("scan closed --index I", "index build A --out closed/X", "scan G --index closed")
+CLOSED = (
+    ("scan closed --index I", "closed: no permission to read"),
+    ("index build A --out closed/X", "closed/X/manifest.json: Permission denied"),
+    ("scan G --index closed", "'closed' is not readable"),
+)
 TABS = (
     ("detector sc", "scan"),
     ("detector index ch", "check"),
@@ -58,9 +62,9 @@ FIRST_LINES: list[tuple[str, int, str]] = [
     ("index check --index my.index", 0, "as it was committed"),
     ("scan outputs --index my.index --jsonl found.jsonl --html page.html", 1, "1 of 2"),
     ("check outputs/0024.png --index my.index", 1, "copy"),
-    ("report found.jsonl --index my.index --html again.html", 0, "again.html"),
-    ("duplicates --index my.index", 0, "references"),
-    ("artist Abara --index my.index", 0, "Abara"),
+    ("report found.jsonl --index my.index --html again.html", 1, "again.html"),
+    ("duplicates --index my.index", 0, "no picture was found a second time"),
+    ("artist Abara --index my.index", 0, "a name is found only where one is recorded"),
     ("index remove --index my.index --path pictures/poster-2.jpg --yes", 0, "forgotten"),
 ]
 
@@ -81,12 +85,12 @@ class Tally:
     what: str
     tried: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
-    slowest: float = 0.0
+    slowest: tuple[float, str] = (0.0, "")
 
     def add(self, line: str, told: Told, wrong: Iterable[str]) -> None:
         """Count a line."""
         self.tried += 1
-        self.slowest = max(self.slowest, told.seconds)
+        self.slowest = max(self.slowest, (told.seconds, line))
         self.bad += [(line, text) for text in (["hung"] if told.ended is None else wrong)]
 
     def count(self, beginning: str) -> int:
@@ -190,7 +194,12 @@ NOTE = (
 
 
 def _row(tally: Tally) -> tuple[object, ...]:
-    return (tally.what, tally.tried, *(tally.count(text) for _, text in KINDS), f"{tally.slowest:.1f} s")
+    return (
+        tally.what,
+        tally.tried,
+        *(tally.count(text) for _, text in KINDS),
+        f"{tally.slowest[0]:.1f} s: `{tally.slowest[1]}`",
+    )
 
 
 def _helps(scratch: Path, step: int) -> Tally:
@@ -246,9 +255,9 @@ def _no_permission(place: Path) -> Tally:
     """Folders that may not be read or written."""
     (place / "closed").mkdir(mode=0o000)
     tally = Tally("folders without permission")
-    for line in CLOSED:
+    for line, words in CLOSED:
         told = tell(line.split(), place, privileged=False)
-        tally.add(line, told, [*_plain(told, 2, "ermission"), *_plain(told, 2, "closed")])
+        tally.add(line, told, _plain(told, 2, words))
     return tally
 
 
