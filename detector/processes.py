@@ -11,7 +11,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -76,21 +78,38 @@ def can_share(detector: Detector) -> bool:
 def start(count: int, checker: Checker) -> ProcessPoolExecutor:
     """Start processes for `check_all`; they are new ones, not forks, since the index is open here with its threads."""
     given = Opening.of(checker.detector), checker.within
-    return ProcessPoolExecutor(count, get_context("spawn"), _prepare, given)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _prepare, given)
+    with _interrupts_ignored():
+        for _ in range(count):
+            pool.submit(int)  # a process is started for each task that finds none idle
+    return pool
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C here for a moment: a process that is started meanwhile does so from its first instruction on.
+
+    Ctrl-C reaches the whole group: the parent writes what is done and stops the workers itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _prepare(opening: Opening, within: tuple[Path, ...]) -> None:
-    # Ctrl-C reaches the whole group: the parent writes what is done and stops the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keypoints.use_threads(1)
     try:
         detector = opening.open()
-    except (
-        DetectorError
-    ):  # the index has changed since: the parent, where it is still open as it was, goes on alone
-        _end()
+    except DetectorError:
+        _end()  # the index has changed since: the parent, where it is open as it was, goes on by itself
     prepare_here(Checker(detector, GenerationLists(within), within))
 
 

@@ -113,22 +113,50 @@ def test_a_model_that_only_torch_runs_is_shared_by_threads(
     assert not started
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_workers_end_with_a_parent_that_is_killed(sample_index: Path, artworks: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def scanning_many(sample_index: Path, artworks: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A scan of many pictures from the command line, in a process group of its own; its workers have been started."""
     for number in range(3):
         shutil.copytree(artworks, tmp_path / "many" / str(number))
     command = [sys.executable, "-m", "detector", "scan", str(tmp_path / "many"), "--index", str(sample_index)]
     with subprocess.Popen(
-        [*command, "--workers", "2", "--quiet"],
+        [*command, "--workers", "2", "--quiet", "--jsonl", "found.jsonl"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as parent:
-        children = wait_for(lambda: found if len(found := children_of(parent.pid)) >= 2 else None)
-        time.sleep(1)
-        parent.kill()
+        wait_for(lambda: len(children_of(parent.pid)) >= 2 or None)
+        yield parent
+        if parent.poll() is None:
+            parent.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 3.0])
+def test_an_interrupt_ends_all_without_a_word_from_workers(
+    seconds: float, scanning_many: subprocess.Popen[str]
+) -> None:
+    children = children_of(scanning_many.pid)
+    time.sleep(seconds)
+    os.killpg(scanning_many.pid, signal.SIGINT)
+    _, said = scanning_many.communicate(timeout=60)
+    assert scanning_many.returncode == 130
+    assert "Go on with" in said
+    assert "Traceback" not in said, said
+    assert "KeyboardInterrupt" not in said
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children) or None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_a_parent_that_is_killed(scanning_many: subprocess.Popen[str]) -> None:
+    time.sleep(2)
+    children = children_of(scanning_many.pid)
+    scanning_many.kill()
     wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children) or None)
 
 
