@@ -93,6 +93,10 @@ def train(
 ) -> None:
     """Train a tower for copy detection."""
     with Output(quiet=quiet, as_json=as_json, debug=debug) as output:
+        from index.sources import open_source
+
+        for source in images:
+            open_source(source)  # a mistyped name is told before PyTorch is loaded, which takes seconds
         from detector.training import TrainOptions
         from detector.training import train as run
         from index.neural import choose_device
