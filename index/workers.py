@@ -28,7 +28,7 @@ from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.items import SourceItem
 from index.keypoints import use_threads
-from index.neural import one_thread_here
+from index.neural import one_thread_here, runs_anywhere
 from index.regions import square_of, windows_of
 from index.requests import REMOVED_ON_REQUEST, forgotten_key
 
@@ -163,15 +163,17 @@ def describe_batch(name: str, model: BatchedDescriptor, results: Sequence[Descri
 
 
 def _in_groups(model: BatchedDescriptor, inputs: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
-    """Describe inputs `GROUP` at a time, the last group filled up.
+    """Describe inputs `GROUP` at a time, the last group filled up where rows depend on how many there are.
 
-    Sums in another order round otherwise: a row would depend on how many others were described with it, and a
-    build that was interrupted would differ from one that was not.
+    torch sums in another order then: a build that was interrupted would differ from one that was not. OpenCV does not
+    (`index.opencv_tower`).
     """
+    filled = not runs_anywhere(model)
     rows: list[NDArray[Any]] = []
     for start in range(0, len(inputs), GROUP):
         group = inputs[start : start + GROUP]
-        rows += model.describe_prepared(group + group[-1:] * (GROUP - len(group)))[: len(group)]
+        more = group[-1:] * (GROUP - len(group)) if filled else []
+        rows += model.describe_prepared(group + more)[: len(group)]
     return rows
 
 

@@ -140,6 +140,8 @@ def test_other_systems_do_not_fork(bare: pytest.MonkeyPatch) -> None:
 class Means:
     """A batched descriptor: the mean colour of a picture at two by two pixels."""
 
+    batched = True
+
     def __init__(self, *, in_workers: bool) -> None:
         self.in_workers = in_workers
         self.batches: list[int] = []
