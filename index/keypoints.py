@@ -299,16 +299,22 @@ def _votes_of_state(
     row = rows[feature, column]
     owners, dense = np.unique(store.owners(row), return_inverse=True)
     totals = np.bincount(dense, weight)
+    first = np.argsort(-totals, kind="stable")[:shortlist]
+    looked_at = np.flatnonzero((np.bincount(dense) >= MIN_PAIRS)[dense] & np.isin(dense, first))
+    places = store.places(row[looked_at])
     found = []
-    for number in np.argsort(-totals, kind="stable")[:shortlist]:
-        mine = dense == number
-        if int(mine.sum()) < MIN_PAIRS:
+    for number in first:
+        chosen = np.flatnonzero(dense[looked_at] == number)
+        mine = looked_at[chosen]
+        if mine.size < MIN_PAIRS:
             continue
-        here, there = features.places[feature[mine]], store.places(row[mine])
+        here, there = features.places[feature[mine]], places[chosen]
         agree = agreement(here, there)
         support = agree @ weight[mine]
         top = int(support.argmax())
         kept = agree[top]
+        if int(kept.sum()) < MIN_PAIRS:  # neither features nor places can be more
+            continue
         cells = np.unique(np.rint(there[kept, :2] * 200.0), axis=0)
         pairs = min(len(np.unique(feature[mine][kept])), len(cells))
         if pairs >= MIN_PAIRS:
