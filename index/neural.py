@@ -59,9 +59,7 @@ class Loaded:
     run: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # (N, H, W, 3) of `prepare` → (N, width)
     on_cpu: bool
     spec: DescriptorSpec
-    small: bool = (
-        False  # whether every process may have one of its own: it is loaded at once, into little memory
-    )
+    small: bool = False  # whether every process may have one of its own: quickly loaded, into little memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +217,8 @@ class ClipDescriptor(NeuralDescriptor):
             raise DescriptorError(self._name, f"names no weights. Write {forms}")
 
     def _load(self) -> Loaded:
-        kind, _, folder = self._source.partition("local-dir:")
-        if not kind and self._device in (None, "cpu"):
-            tower = open_tower(Path(folder).expanduser(), BUNDLED)
+        if self._source.startswith("local-dir:") and self._device in (None, "cpu"):
+            tower = open_tower(Path(self._source.removeprefix("local-dir:")).expanduser(), BUNDLED)
             if tower is not None:
                 spec = self._spec(tower.width, tower.preprocessing, tower.digest)
                 return Loaded(tower.prepare, tower.run, True, spec, small=True)
