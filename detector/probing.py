@@ -69,7 +69,7 @@ def _codecs(_: str) -> dict[str, list[str]]:
 
 
 def _devices(_: str) -> list[str]:
-    from index.neural import accelerators
+    from index.torch_tower import accelerators
 
     return accelerators()
 

@@ -24,9 +24,9 @@ from detector.reports.jsonl import JsonlWriter, read_findings
 from detector.rights import Policy, judge
 from index.errors import SourceError, UsageError
 from index.items import Rejected
-from index.neural import one_thread_here, threads_as_before
 from index.searching import Searchable
 from index.sources import iter_folder, locator_of
+from index.torch_tower import one_thread_here, threads_as_before
 from index.vectors import use_threads
 
 ScanProgress = Callable[["Progress"], None]

@@ -23,9 +23,9 @@ from index.errors import UnreadableImageError, UsageError
 from index.images import DRAFT_SIDE, HASH_DRAFT_SIDE, MAX_PIXELS
 from index.items import Rejected, Source, SourceItem
 from index.locations import AnyIndex, open_or_create, parse_location
-from index.neural import threads_as_before
 from index.reference_index import NewReference
 from index.sources import open_source
+from index.torch_tower import threads_as_before
 from index.workers import Described, Describer, describe_all, describe_batch, start
 
 BATCH_SIZE = 256

@@ -18,7 +18,8 @@ from PIL import Image
 
 from index.errors import DescriptorError
 from index.images import Picture
-from index.neural import IMAGENET_MEAN, IMAGENET_STD, Loaded, NeuralDescriptor, TorchTower, weights_error
+from index.neural import IMAGENET_MEAN, IMAGENET_STD, Loaded, NeuralDescriptor, weights_error
+from index.torch_tower import TorchTower
 
 TRUST_VARIABLE = "DETECTOR_TRUST_TORCHSCRIPT"
 """Environment variable: TorchScript files that may run, and folders of such, separated like the folders in PATH."""

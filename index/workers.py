@@ -28,9 +28,10 @@ from index.errors import UnreadableImageError
 from index.images import Picture, read_image
 from index.items import SourceItem
 from index.keypoints import use_threads
-from index.neural import one_thread_here, runs_anywhere
+from index.neural import runs_anywhere
 from index.regions import square_of, windows_of
 from index.requests import REMOVED_ON_REQUEST, forgotten_key
+from index.torch_tower import one_thread_here
 
 THREADED_LIBRARIES = ("torch", "faiss", "cv2")
 """Libraries with thread pools of their own, which a forked child would find without their threads."""

@@ -31,7 +31,7 @@ LAYOUT = {
         __init__ background build calibration catalog comparing containers credits descriptors duplicates embedded
         embeddings errors flattening folders hub images importing items keypoints lists locations migrations milvus
         milvus_rows milvus_server neural opencv_tower optimizing perceptual plain reference_index regions requests
-        searching segments shards sketches sources tables thumbnails torchscript tracing vectors workers
+        searching segments shards sketches sources tables thumbnails torch_tower torchscript tracing vectors workers
         """,
     "detector": """
         __init__ __main__ calibrate cli clusters detail detector diagnosis distributed duplicates generation geometry
@@ -78,7 +78,7 @@ OWNERS: dict[str, set[str]] = {
     "numpy": {"*"},
     # Models
     "torch": {
-        "index/neural.py",
+        "index/torch_tower.py",
         "index/torchscript.py",
         "detector/training/*",
         "detector/guarding/calls.py",
@@ -86,7 +86,7 @@ OWNERS: dict[str, set[str]] = {
         "detector/audit/prompts.py",
     },
     "torchvision": set(),
-    "open_clip": {"index/neural.py", "index/hub.py", "detector/training/*"},
+    "open_clip": {"index/neural.py", "index/torch_tower.py", "index/hub.py", "detector/training/*"},
     "timm": {"detector/training/*"},
     "safetensors": {"index/opencv_tower.py", "detector/training/*"},
     "onnx": {"detector/training/graph.py"},

@@ -21,8 +21,9 @@ from index.build import build_index
 from index.descriptors import Descriptor, DescriptorSpec, Kind, create
 from index.errors import DescriptorError, WeightsError
 from index.images import Picture, read_image
-from index.neural import BUNDLED, ClipDescriptor, TorchTower, weights_digest
+from index.neural import BUNDLED, ClipDescriptor
 from index.reference_index import ReferenceIndex
+from index.torch_tower import TorchTower, weights_digest
 from index.torchscript import TRUST_VARIABLE, TorchScriptDescriptor
 from tests.conftest import TINY_TOWER, TOWER_SIDE, save_script
 from tests.conftest import save_clip_folder as save_folder

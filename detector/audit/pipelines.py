@@ -223,7 +223,7 @@ def open_model(
     import torch
     from diffusers import DiffusionPipeline
 
-    from index.neural import choose_device
+    from index.torch_tower import choose_device
 
     where = choose_device("detector audit", device)
     folder = _folder(pipeline)
@@ -303,7 +303,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 def _components(pipeline: Any) -> dict[str, Any]:
     """Return class, config and digest of weights of the components of an object."""
-    from index.neural import weights_digest
+    from index.torch_tower import weights_digest
 
     found: dict[str, Any] = {}
     for name, part in sorted(pipeline.components.items()):

@@ -99,7 +99,7 @@ def train(
             open_source(source)  # a mistyped name is told before PyTorch is loaded, which takes seconds
         from detector.training import TrainOptions
         from detector.training import train as run
-        from index.neural import choose_device
+        from index.torch_tower import choose_device
 
         options = TrainOptions(
             minutes=minutes,

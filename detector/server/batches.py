@@ -16,7 +16,7 @@ from detector.server.decoding import Decoded
 from detector.server.generations import Generations
 from index.errors import DetectorError
 from index.images import Picture
-from index.neural import one_thread_here
+from index.torch_tower import one_thread_here
 from index.vectors import use_threads
 
 MEMORY = 0.2

@@ -27,8 +27,9 @@ from index.build import BuildOptions
 from index.descriptors import create
 from index.images import Picture, read_image
 from index.keypoints import use_threads
-from index.neural import BUNDLED, threads_as_before
+from index.neural import BUNDLED
 from index.regions import windows_of
+from index.torch_tower import threads_as_before
 from tests.benchmarks.build import LARGE, copied, enlarged
 from tests.benchmarks.results import Options, Result, Table, progress
 
