@@ -96,7 +96,8 @@ def test_a_broken_package_is_reported_and_not_raised(
     assert said in found[name]["value"]
     assert "pip install" in found[name]["step"]
     assert found["rapidfuzz"]["state"] == "good"  # what has nothing to do with it is still looked at
-    assert found["index two pictures, check one"]["state"] == "broken"
+    # The main job needs no torch: OpenCV runs the bundled tower.
+    assert found["index two pictures, check one"]["state"] == ("good" if module == "torch" else "broken")
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Answer]) -> None:
