@@ -220,13 +220,13 @@ def open_model(
     if not isinstance(pipeline, (str, Path)):
         name = str(getattr(pipeline.config, "_name_or_path", "") or type(pipeline).__name__)
         return Model(pipeline, name, size=size, facts={"components": _components(pipeline)})
+    folder = _folder(pipeline)  # a mistyped name is told before torch and diffusers are loaded
     import torch
     from diffusers import DiffusionPipeline
 
     from index.torch_tower import choose_device
 
     where = choose_device("detector audit", device)
-    folder = _folder(pipeline)
     with calm():
         try:
             loaded = DiffusionPipeline.from_pretrained(
