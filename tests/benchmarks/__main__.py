@@ -29,9 +29,10 @@ PARTS = (
     "upgrades",
     "determinism",
     "first_hour",
+    "rules",
 )
 TOGETHER = "trust"
-"""The last five of them in one run."""
+"""The last six of them in one run."""
 
 
 def main() -> int:

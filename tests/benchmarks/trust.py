@@ -14,6 +14,7 @@ CHAPTERS = {
     "determinism": "The same input, the same output",
     "fuzzing": "Broken and hostile files",
     "first_hour": "A newcomer's first hour",
+    "rules": "Rules for code and documents",
 }
 RELIABILITY = Path(__file__).with_name("RELIABILITY.md")
 
