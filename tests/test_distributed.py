@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import shutil
 import signal
@@ -121,8 +122,12 @@ def workers_at_work() -> list[int]:
     """Return the processes of living actors."""
     import psutil
 
-    below = psutil.Process().children(recursive=True)
-    return sorted(p.pid for p in below if p.name().startswith("ray::_Hand"))
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended since
+            if process.name().startswith("ray::_Hand"):
+                found.append(process.pid)
+    return sorted(found)
 
 
 @RAY

@@ -127,6 +127,9 @@ def scanning_many(sample_index: Path, artworks: Path, tmp_path: Path) -> Iterato
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # in the background it is inherited ignored
     ) as parent:
         wait_for(lambda: len(children_of(parent.pid)) >= 2 or None)
         yield parent
