@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from index.errors import WeightsError
 from index.neural import IMAGENET_MEAN, IMAGENET_STD
+from index.opencv_tower import CONFIG, WEIGHTS
 
 TRUNK = "fasternet_t0"
 """timm's name of the network (Chen et al. 2023, arXiv:2303.03667). Of those that open_clip loads, it had the best
@@ -96,9 +97,9 @@ def load_tower(folder: Path) -> Tower:
         WeightsError: It is none, or it is damaged.
     """
     try:
-        config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tower = Tower(config)
-        stored = load_file(folder / "open_clip_model.safetensors")
+        stored = load_file(folder / WEIGHTS)
         weights = {
             name.removeprefix(PREFIX): value.float() if value.is_floating_point() else value
             for name, value in stored.items()
@@ -128,7 +129,7 @@ def save_tower(tower: Tower, folder: Path) -> str:
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in whole.state_dict().items()
     }
-    weights = folder / "open_clip_model.safetensors"
+    weights = folder / WEIGHTS
     save_file(tensors, weights, metadata={"format": "pt"})
-    (folder / "open_clip_config.json").write_text(json.dumps(tower.config, indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(tower.config, indent=2) + "\n", encoding="utf-8")
     return hashlib.sha256(weights.read_bytes()).hexdigest()
