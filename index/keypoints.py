@@ -300,14 +300,13 @@ def _votes_of_state(
     owners, dense = np.unique(store.owners(row), return_inverse=True)
     totals = np.bincount(dense, weight)
     first = np.argsort(-totals, kind="stable")[:shortlist]
-    looked_at = np.flatnonzero((np.bincount(dense) >= MIN_PAIRS)[dense] & np.isin(dense, first))
+    first = first[np.bincount(dense)[first] >= MIN_PAIRS]
+    looked_at = np.flatnonzero(np.isin(dense, first))
     places = store.places(row[looked_at])
     found = []
     for number in first:
         chosen = np.flatnonzero(dense[looked_at] == number)
         mine = looked_at[chosen]
-        if mine.size < MIN_PAIRS:
-            continue
         here, there = features.places[feature[mine]], places[chosen]
         agree = agreement(here, there)
         support = agree @ weight[mine]

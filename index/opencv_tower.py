@@ -155,12 +155,12 @@ def _tensor(name: str, tensor: NDArray[Any]) -> bytes:
     return dims + _number(_TENSOR_TYPE, _FLOAT) + named + _field(_TENSOR_DATA, values)
 
 
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
+def _number(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value)
 
 
-def _field(field: int, payload: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(payload)) + payload
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
 
 
 def _varint(value: int) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from detector.commands import completing
 from index.descriptors import DEFAULT_DESCRIPTORS
 from index.requests import STATES
+from tests.benchmarks.first_hour import tab_pressed
 from tests.test_architecture import NOT_AT_START
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,16 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def proposed(shell: str, line: str, cwd: Path) -> list[str]:
     """Ask as the scripts do that --install-completion writes; the last word of the line is the one begun."""
-    words = line.split(" ")
-    asked = {
-        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
-        "zsh": {"_TYPER_COMPLETE_ARGS": line},
-        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
-    }[shell]
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "detector"],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "_DETECTOR_COMPLETE": f"complete_{shell}", **asked},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **tab_pressed(shell, line)},
         capture_output=True,
         text=True,
         check=False,

@@ -20,7 +20,15 @@ from typer.testing import CliRunner
 from detector.cli import app
 from index.build import build_index
 from tests.benchmarks.first_hour import every_command, tell
-from tests.benchmarks.mistakes import FINE, MISTAKES, SAMPLES, complaints, make_place, words_of
+from tests.benchmarks.mistakes import (
+    FINE,
+    MISTAKES,
+    SAMPLES,
+    complaints,
+    make_place,
+    plain_complaints,
+    words_of,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +56,7 @@ def told(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         monkeypatch.setattr(sys, "argv", ["detector", *words])
         done = CliRunner().invoke(app, words)
         assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
-        assert "Traceback" not in done.output
+        assert not plain_complaints(done.exit_code, "", ended=done.exit_code, said=done.output), done.output
         return done
 
     return run

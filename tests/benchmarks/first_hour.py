@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,15 @@ from typing import Any
 import typer
 
 from detector.cli import app
-from tests.benchmarks.mistakes import FINE, MISTAKES, SAMPLES, complaints, make_place, words_of
+from tests.benchmarks.mistakes import (
+    FINE,
+    MISTAKES,
+    SAMPLES,
+    complaints,
+    make_place,
+    plain_complaints,
+    words_of,
+)
 from tests.benchmarks.results import Options, Result, Table, progress
 from tests.benchmarks.wheels import ROOT, build_wheel, install
 
@@ -142,6 +149,17 @@ def _obey_permissions() -> None:
     prctl(_PR_CAPBSET_DROP, _CAP_DAC_READ_SEARCH)
 
 
+def tab_pressed(shell: str, line: str) -> dict[str, str]:
+    """Return the variables by which the scripts of `--install-completion` ask what may end a line."""
+    return {
+        "_DETECTOR_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+
 def every_command(command: Any = None, name: str = "detector") -> Iterator[tuple[str, Any]]:
     """Yield (full name, command) of each command and group below one; below the program itself without one."""
     command = typer.main.get_command(app) if command is None else command
@@ -237,7 +255,7 @@ def _mistakes(scratch: Path, step: int) -> list[Tally]:
             for entry, told in share:
                 line, code, words = entry
                 tally = fine if entry in FINE else wrong
-                tally.add(line, told, complaints(line, code, words, ended=told.ended or 0, said=told.said))
+                tally.add(line, told, complaints(line, code, words, ended=told.ended, said=told.said))
     return [wrong, fine]
 
 
@@ -245,9 +263,8 @@ def _made(place: Path, entries: Sequence[tuple[str, int, str]]) -> list[tuple[tu
     answers = []
     for entry in entries:
         answers.append((entry, tell(words_of(entry[0]), place)))
-        shutil.rmtree(
-            place / "X", ignore_errors=True
-        )  # pictures that cannot be used leave an index that lists them
+        # Pictures that cannot be used leave an index that lists them.
+        shutil.rmtree(place / "X", ignore_errors=True)
     return answers
 
 
@@ -266,9 +283,7 @@ def _tabs(place: Path) -> Tally:
     tally = Tally("the Tab key in bash, zsh and fish")
     for shell in SHELLS:
         for line, wanted in TABS:
-            words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-            words |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-            told = tell([], place, _DETECTOR_COMPLETE=f"complete_{shell}", **words)
+            told = tell([], place, **tab_pressed(shell, line))
             tally.add(f"{shell}: {line}", told, _plain(told, 0, wanted))
     return tally
 
@@ -294,7 +309,4 @@ def _wheel(scratch: Path) -> Tally:
 
 
 def _plain(told: Told, code: int, words: str) -> list[str]:
-    said = re.sub(r"\s+", " ", told.said)
-    wrong = ["a traceback"] if "Traceback" in said else []
-    wrong += [f"exit code {told.ended}, not {code}"] if told.ended != code else []
-    return wrong + ([f"does not say {words!r}"] if words not in said else [])
+    return plain_complaints(code, words, ended=told.ended, said=told.said)

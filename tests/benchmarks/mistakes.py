@@ -333,7 +333,7 @@ def words_of(line: str) -> list[str]:
     return shlex.split(line.replace("LONG", "x" * 300).replace("TINY", tiny))
 
 
-def complaints(line: str, code: int, words: str, *, ended: int, said: str) -> list[str]:
+def complaints(line: str, code: int, words: str, *, ended: int | None, said: str) -> list[str]:
     """Return what is wrong with an answer to a line of `MISTAKES` or `FINE`; nothing for a good one.
 
     Args:
@@ -341,15 +341,9 @@ def complaints(line: str, code: int, words: str, *, ended: int, said: str) -> li
         ended: The exit code.
         said: All that was printed, on both streams.
     """
-    said = " ".join(said.replace("│", " ").split())
-    wrong = []
-    if "Traceback" in said or "unexpected " in said.replace("unexpected extra argument", ""):
-        wrong.append("a traceback")
-    if ended != code:
-        wrong.append(f"exit code {ended}, not {code}")
-    if words not in said:
-        wrong.append(f"does not say {words!r}")
-    if code == 2:
+    wrong = plain_complaints(code, words, ended=ended, said=said)
+    said = in_one_line(said)
+    if (line, code, words) in MISTAKES:
         if "Next: detector scan" in said:
             wrong.append("goes on as if all were well")
         general = ("Missing", "extra argument", "nothing to look up", "x" * 40)
@@ -357,3 +351,21 @@ def complaints(line: str, code: int, words: str, *, ended: int, said: str) -> li
         if not named and not any(word in said for word in general):
             wrong.append("names nothing of the line")
     return wrong
+
+
+def plain_complaints(code: int, words: str, *, ended: int | None, said: str) -> list[str]:
+    """Return what is wrong with an answer to any line: a traceback, another exit code, words that are missing."""
+    said = in_one_line(said)
+    wrong = []
+    if "Traceback" in said or "unexpected " in said.replace("unexpected extra argument", ""):
+        wrong.append("a traceback")
+    if ended != code:
+        wrong.append(f"exit code {ended}, not {code}")
+    if words not in said:
+        wrong.append(f"does not say {words!r}")
+    return wrong
+
+
+def in_one_line(said: str) -> str:
+    """Return what was printed without frames and line breaks."""
+    return " ".join(said.replace("│", " ").split())

@@ -49,14 +49,13 @@ def install(wheel: Path, folder: Path) -> Path:
     lent = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (packages / "lent.pth").write_text("".join(f"{path}\n" for path in sorted(lent)), encoding="utf-8")
     python = scripts / ("python.exe" if os.name == "nt" else "python")
-    _pip("--python", str(python), "install", "--ignore-installed", str(wheel), cwd=folder)
+    _pip("install", "--ignore-installed", str(wheel), cwd=folder, python=python)
     return scripts
 
 
-def _pip(*words: str, cwd: Path) -> None:
-    place = words.index("install") if "install" in words else words.index("wheel")
-    before, verb, after = words[:place], words[place], words[place + 1 :]
-    command = [sys.executable, "-m", "pip", *before, verb, *OFFLINE, *after]
+def _pip(verb: str, *words: str, cwd: Path, python: Path = Path(sys.executable)) -> None:
+    """Run pip of the running environment for the one that a Python belongs to."""
+    command = [sys.executable, "-m", "pip", "--python", str(python), verb, *OFFLINE, *words]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
     if "No module named pip" in done.stderr:
         raise LookupError("pip is not installed")
